@@ -1,0 +1,12 @@
+//! portmap: a YAML file says `80: 3000`, the kernel does it.
+
+pub mod config;
+pub mod conntrack;
+pub mod diagnostic;
+pub mod host;
+pub mod journal;
+pub mod kernel;
+pub mod mapping;
+mod nft;
+pub mod plan;
+pub mod ruleset;
