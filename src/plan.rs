@@ -1,67 +1,248 @@
 //! The way from the table that is to the table that should be, as an ordered list of steps.
 //!
 //! The room is pure: a plan can be printed, compared and tested without a kernel.
+//!
+//! Two ways lead there. Usually a plan touches only what differs, so that everything else keeps
+//! its counters. Where the table holds something foreign, or a map has become too small, the
+//! table is made anew in the same transaction, and the counters are carried over.
 
 #![forbid(unsafe_code)]
 
-use std::fmt;
-use std::time::Duration;
+mod carry;
+mod rules;
+mod step;
 
-use crate::mapping::{Mapping, Service};
-use crate::ruleset::{ChainName, Counter, GATE, Layer, MapName, MapShape, Rule, TABLE, Target};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
-/// One operation on an object of our table. The steps of a plan are committed in one transaction,
-/// in their order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// The table and all that is in it.
-    DeleteTable,
-    AddTable,
-    AddMap {
-        name: MapName,
-        shape: MapShape,
-    },
-    DeleteMap(MapName),
-    /// The set of the gate, without elements.
-    AddGate,
-    DeleteGate,
-    /// The gate's elements (ipv4, ipv6), which live for `timeout`.
-    OpenGate {
-        timeout: Duration,
-    },
-    /// Those elements, whichever of them are left.
-    ShutGate,
-    /// A base chain if it is the active layer's `Hook`, else a regular one.
-    AddChain(ChainName),
-    /// An empty chain.
-    DeleteChain(ChainName),
-    /// Elements of a map of ports. A counter is given where one is carried over.
-    AddPorts {
-        map: MapName,
-        elements: Vec<(Service, Target, Option<Counter>)>,
-    },
-    DeletePorts {
-        map: MapName,
-        services: Vec<Service>,
-    },
-    /// Elements of the verdict map, each `goto` the chain of its service.
-    AddSelected {
-        layer: Layer,
-        services: Vec<Service>,
-    },
-    DeleteSelected {
-        layer: Layer,
-        services: Vec<Service>,
-    },
-    /// Appended, or put before the rule with the given handle.
-    AddRule {
-        chain: ChainName,
-        before: Option<u64>,
-        rule: Rule,
-        counter: Counter,
-    },
-    DeleteRule {
-        chain: ChainName,
-        handle: u64,
-    },
+use crate::mapping::Service;
+use crate::ruleset::{Map, MapName, MapShape, Observed, Rule, Ruleset, map_shape};
+use carry::Carried;
+pub use step::Step;
+
+/// The steps, to be committed in one transaction, that lead from `observed` to `desired`; `None`
+/// is a table that does not exist. Empty if there is nothing to do: a difference in the stamp
+/// alone is none.
+pub fn plan(desired: Option<&Ruleset>, observed: Option<&Observed>) -> Vec<Step> {
+    match (desired, observed) {
+        (None, None) => Vec::new(),
+        (None, Some(_)) => vec![Step::DeleteTable],
+        (Some(desired), None) => create(desired, &Carried::default()),
+        (Some(desired), Some(observed)) => {
+            let carried = Carried::from(observed);
+            if reason_to_rebuild(desired, observed).is_some() {
+                let mut steps = vec![Step::DeleteTable];
+                steps.extend(create(desired, &carried));
+                steps
+            } else {
+                Change { desired, observed, carried }.steps()
+            }
+        }
+    }
+}
+
+/// Why a table cannot be changed piece by piece, for people.
+pub fn reason_to_rebuild(desired: &Ruleset, observed: &Observed) -> Option<String> {
+    if let Some(foreign) = observed.foreign.first() {
+        return Some(format!(
+            "the table holds something that portmap did not put there: {foreign}"
+        ));
+    }
+    desired.maps.iter().find_map(|(name, map)| {
+        let shape = observed.shapes.get(name)?;
+        if shape.size != 0 && map.len() > shape.size as usize {
+            Some(format!("map {name} has become too small"))
+        } else if map_shape(map.len()).counted && !shape.counted && is_ports(map) {
+            Some(format!("map {name} has no counters"))
+        } else {
+            None
+        }
+    })
+}
+
+fn is_ports(map: &Map) -> bool {
+    matches!(map, Map::Ports(_))
+}
+
+/// The shape a new map is made with. A verdict map never counts: its chains' rules do.
+fn shape_of(map: &Map) -> MapShape {
+    let shape = map_shape(map.len());
+    MapShape { counted: shape.counted && is_ports(map), ..shape }
+}
+
+fn create(desired: &Ruleset, carried: &Carried) -> Vec<Step> {
+    let nothing = Observed::default();
+    let mut steps = vec![Step::AddTable];
+    steps.extend(Change { desired, observed: &nothing, carried: carried.clone() }.steps());
+    steps
+}
+
+/// A change piece by piece.
+struct Change<'a> {
+    desired: &'a Ruleset,
+    observed: &'a Observed,
+    carried: Carried,
+}
+
+impl Change<'_> {
+    /// The order matters to the kernel: what is referred to must exist, what goes must no longer
+    /// be referred to, and a deleted element makes room for its successor.
+    fn steps(&self) -> Vec<Step> {
+        let (mut delete, mut add) = self.element_steps();
+        let mut objects = self.new_objects();
+        let gate = self.gate_steps();
+        let removals = self.old_objects();
+        let (drop_rules, add_rules) = self.rule_steps(Rule::same_effect);
+        let groups = [&delete, &add, &objects, &gate, &removals, &drop_rules, &add_rules];
+        if groups.iter().all(|group| group.is_empty()) {
+            return Vec::new();
+        }
+        // Something changes, so the stamp does too: now it counts.
+        let (drop_rules, add_rules) = self.rule_steps(Rule::eq);
+        objects.extend(drop_rules);
+        objects.append(&mut delete);
+        objects.append(&mut add);
+        objects.extend(add_rules);
+        objects.extend(gate);
+        objects.extend(removals);
+        objects
+    }
+
+    /// Maps, the gate's set and chains that are not there yet, still empty.
+    fn new_objects(&self) -> Vec<Step> {
+        let observed = &self.observed.ruleset;
+        let maps = self.desired.maps.iter().filter(|(name, _)| !observed.maps.contains_key(name));
+        let mut steps: Vec<_> =
+            maps.map(|(name, map)| Step::AddMap { name: *name, shape: shape_of(map) }).collect();
+        if self.desired.gate.is_some() && observed.gate.is_none() {
+            steps.push(Step::AddGate);
+        }
+        let chains = self.desired.chains.keys().filter(|name| !observed.chains.contains_key(name));
+        steps.extend(chains.map(|name| Step::AddChain(*name)));
+        steps
+    }
+
+    /// Those that are there no longer. Their rules and references went before.
+    fn old_objects(&self) -> Vec<Step> {
+        let observed = &self.observed.ruleset;
+        let chains = observed.chains.keys().filter(|name| !self.desired.chains.contains_key(name));
+        let mut steps: Vec<_> = chains.map(|name| Step::DeleteChain(*name)).collect();
+        let maps = observed.maps.keys().filter(|name| !self.desired.maps.contains_key(name));
+        steps.extend(maps.map(|name| Step::DeleteMap(*name)));
+        if self.desired.gate.is_none() && observed.gate.is_some() {
+            steps.push(Step::DeleteGate);
+        }
+        steps
+    }
+
+    /// The gate opens for the time that is wanted, if it is not open for that time already.
+    fn gate_steps(&self) -> Vec<Step> {
+        let Some(wanted) = self.desired.gate else { return Vec::new() };
+        let open = Step::OpenGate { timeout: wanted.timeout };
+        match self.observed.ruleset.gate {
+            None => vec![open],
+            Some(gate) if gate.timeout == wanted.timeout && !gate.left.is_zero() => Vec::new(),
+            Some(_) => vec![Step::ShutGate, open],
+        }
+    }
+
+    /// Deletions, then additions, over all maps. A map that goes as a whole keeps its elements,
+    /// except that a chain cannot go while an element leads to it.
+    fn element_steps(&self) -> (Vec<Step>, Vec<Step>) {
+        let (mut delete, mut add) = (Vec::new(), Vec::new());
+        let none = (Map::Ports(Vec::new()), Map::Selected(Vec::new()));
+        let observed = &self.observed.ruleset.maps;
+        let names = self.desired.maps.keys().chain(observed.keys().filter(|name| {
+            !self.desired.maps.contains_key(name) && matches!(name, MapName::Selected(_))
+        }));
+        for name in names {
+            let empty = if matches!(name, MapName::Ports(..)) { &none.0 } else { &none.1 };
+            let want = self.desired.maps.get(name).unwrap_or(empty);
+            let have = observed.get(name).unwrap_or(empty);
+            let (d, a) = self.map_steps(*name, want, have);
+            delete.extend(d);
+            add.extend(a);
+        }
+        (delete, add)
+    }
+
+    fn map_steps(&self, name: MapName, want: &Map, have: &Map) -> (Option<Step>, Option<Step>) {
+        match (want, have) {
+            (Map::Ports(want), Map::Ports(have)) => {
+                let (gone, new) = merge(want, have, |(service, _)| *service);
+                let services: Vec<_> = gone.iter().map(|(service, _)| *service).collect();
+                let elements: Vec<_> = new
+                    .into_iter()
+                    .map(|(s, t)| (*s, t.clone(), self.carried.element(name, *s, t)))
+                    .collect();
+                (
+                    (!services.is_empty()).then(|| Step::DeletePorts { map: name, services }),
+                    (!elements.is_empty()).then(|| Step::AddPorts { map: name, elements }),
+                )
+            }
+            (Map::Selected(want), Map::Selected(have)) => {
+                let layer = name.layer();
+                let (gone, new) = merge(want, have, |service| *service);
+                let gone: Vec<Service> = gone.into_iter().copied().collect();
+                let new: Vec<Service> = new.into_iter().copied().collect();
+                (
+                    (!gone.is_empty()).then(|| Step::DeleteSelected { layer, services: gone }),
+                    (!new.is_empty()).then(|| Step::AddSelected { layer, services: new }),
+                )
+            }
+            // A map of ports and the verdict map have different names.
+            (Map::Ports(_), Map::Selected(_)) | (Map::Selected(_), Map::Ports(_)) => (None, None),
+        }
+    }
+
+    /// Deletions, then additions, over all chains.
+    fn rule_steps(&self, same: fn(&Rule, &Rule) -> bool) -> (Vec<Step>, Vec<Step>) {
+        let (mut delete, mut add) = (Vec::new(), Vec::new());
+        let observed = &self.observed.ruleset.chains;
+        let chains: BTreeSet<_> = self.desired.chains.keys().chain(observed.keys()).collect();
+        for chain in chains {
+            let want = self.desired.chains.get(chain).map(Vec::as_slice).unwrap_or_default();
+            let have = observed.get(chain).map(Vec::as_slice).unwrap_or_default();
+            let handles = self.observed.handles.get(chain).map(Vec::as_slice).unwrap_or_default();
+            for edit in rules::edits(want, have, same) {
+                match edit {
+                    rules::Edit::Delete(i) => {
+                        delete.push(Step::DeleteRule { chain: *chain, handle: handles[i] });
+                    }
+                    rules::Edit::Insert { rule, before } => add.push(Step::AddRule {
+                        chain: *chain,
+                        before: before.map(|i| handles[i]),
+                        rule: rule.clone(),
+                        counter: self.carried.rule(*chain, rule),
+                    }),
+                }
+            }
+        }
+        (delete, add)
+    }
+}
+
+/// Compares two lists sorted by `key`: what only `have` has and what only `want` has. An element
+/// that differs is in both.
+fn merge<'a, T: PartialEq, K: Ord>(
+    want: &'a [T],
+    have: &'a [T],
+    key: impl Fn(&T) -> K,
+) -> (Vec<&'a T>, Vec<&'a T>) {
+    let (mut gone, mut new) = (Vec::new(), Vec::new());
+    let (mut want, mut have) = (want.iter().peekable(), have.iter().peekable());
+    loop {
+        let order = match (want.peek(), have.peek()) {
+            (None, None) => return (gone, new),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(w), Some(h)) => key(w).cmp(&key(h)),
+        };
+        let w = if order.is_le() { want.next() } else { None };
+        let h = if order.is_ge() { have.next() } else { None };
+        if w != h {
+            new.extend(w);
+            gone.extend(h);
+        }
+    }
 }

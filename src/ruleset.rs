@@ -1,7 +1,7 @@
 //! Our table as a value: what stands in the kernel for a [`MappingSet`].
 //!
 //! The room is pure. [`desired`] makes the value, [`Ruleset::mappings`] reads it back,
-//! `Display` writes it as `nft -f` input, byte for byte what `nft list table inet portmap` prints.
+//! `Display` writes it as text that `nft -f` accepts and makes the same table of.
 //!
 //! # The layout
 //!
@@ -16,15 +16,20 @@
 
 #![forbid(unsafe_code)]
 
+mod layout;
+mod names;
+mod stamp;
+mod text;
+
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::mapping::{
-    Family, Mapping, MappingSet, Port, Protocol, Scope, Selector, Service, is_disjoint,
-};
+use crate::mapping::{Mapping, Port, Protocol, Scope, Service};
+
+pub use layout::{Trial, desired};
+pub use names::{ChainName, GATE, MapName};
+pub use stamp::Stamp;
 
 /// The one table, of family inet. Nothing of ours stands outside it.
 pub const TABLE: &str = "portmap";
@@ -72,125 +77,6 @@ impl Hook {
     }
 }
 
-/// The chains that we know, by what they are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ChainName {
-    /// The mappings of one service, a rule each: `tcp-80`, `trial-tcp-80`.
-    Service(Layer, Service),
-    /// In the active layer a base chain (`prerouting`, `output`); in the trial layer the chain
-    /// that the gate goes to (`trial-prerouting`, `trial-output`).
-    Hook(Layer, Hook),
-}
-
-/// The maps that we know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum MapName {
-    /// Service to target port: `ports`, `ports-ipv4`, `external`, `local-ipv6`, `trial-ports`, …
-    Ports(Layer, Scope, Family),
-    /// Service to its chain: `selected`, `trial-selected`.
-    Selected(Layer),
-}
-
-/// The gate of a trial: set `trial` of nf_proto, with timeouts.
-pub const GATE: &str = "trial";
-
-const TRIAL_PREFIX: &str = "trial-";
-
-fn split_layer(name: &str) -> (Layer, &str) {
-    match name.strip_prefix(TRIAL_PREFIX) {
-        Some(rest) => (Layer::Trial, rest),
-        None => (Layer::Active, name),
-    }
-}
-
-impl Layer {
-    fn prefix(self) -> &'static str {
-        match self {
-            Layer::Active => "",
-            Layer::Trial => TRIAL_PREFIX,
-        }
-    }
-}
-
-impl fmt::Display for ChainName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ChainName::Hook(layer, hook) => write!(f, "{}{}", layer.prefix(), hook.name()),
-            ChainName::Service(layer, s) => {
-                write!(f, "{}{}-{}", layer.prefix(), s.protocol, s.port)
-            }
-        }
-    }
-}
-
-impl FromStr for ChainName {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Self, ()> {
-        let (layer, rest) = split_layer(name);
-        if let Some(hook) = Hook::ALL.into_iter().find(|h| h.name() == rest) {
-            return Ok(ChainName::Hook(layer, hook));
-        }
-        let (protocol, port) = rest.split_once('-').ok_or(())?;
-        let port = port.parse().ok().and_then(Port::new).ok_or(())?;
-        let chain = ChainName::Service(layer, Service { protocol: protocol.parse()?, port });
-        // Not every spelling that parses is ours: `tcp-080`.
-        if chain.to_string() == name { Ok(chain) } else { Err(()) }
-    }
-}
-
-impl MapName {
-    const fn base(scope: Scope, family: Family) -> &'static str {
-        match (scope, family) {
-            (Scope::Both, Family::Both) => "ports",
-            (Scope::Both, Family::Ipv4) => "ports-ipv4",
-            (Scope::Both, Family::Ipv6) => "ports-ipv6",
-            (Scope::External, Family::Both) => "external",
-            (Scope::External, Family::Ipv4) => "external-ipv4",
-            (Scope::External, Family::Ipv6) => "external-ipv6",
-            (Scope::Local, Family::Both) => "local",
-            (Scope::Local, Family::Ipv4) => "local-ipv4",
-            (Scope::Local, Family::Ipv6) => "local-ipv6",
-        }
-    }
-
-    pub const fn layer(self) -> Layer {
-        match self {
-            MapName::Ports(layer, _, _) | MapName::Selected(layer) => layer,
-        }
-    }
-}
-
-impl fmt::Display for MapName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            MapName::Ports(layer, scope, family) => {
-                write!(f, "{}{}", layer.prefix(), Self::base(*scope, *family))
-            }
-            MapName::Selected(layer) => write!(f, "{}selected", layer.prefix()),
-        }
-    }
-}
-
-impl FromStr for MapName {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Self, ()> {
-        let (layer, rest) = split_layer(name);
-        if rest == "selected" {
-            return Ok(MapName::Selected(layer));
-        }
-        for scope in Scope::ALL {
-            for family in Family::ALL {
-                if Self::base(scope, family) == rest {
-                    return Ok(MapName::Ports(layer, scope, family));
-                }
-            }
-        }
-        Err(())
-    }
-}
-
 /// What a rule of ours does. There are no others in our chains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -208,51 +94,6 @@ pub enum Rule {
     Select(Box<Mapping>),
 }
 
-/// Where the mapping in the kernel comes from. It is the comment of a rule, and so changes in the
-/// same transaction as what it describes.
-///
-/// Text form: `generation 12, ruleset 57, input 1f00c2d3e4f5a6b7`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    /// Our own generation, the number in the history; 0 if no history is kept.
-    pub generation: u64,
-    /// The generation of the whole ruleset (`NFTA_GEN_ID`) that the commit made. While the
-    /// kernel still reports it, nobody has committed anything since.
-    pub ruleset: u32,
-    /// A digest of the input that was applied, if it is known.
-    pub input: Option<u64>,
-}
-
-impl fmt::Display for Stamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "generation {}, ruleset {}", self.generation, self.ruleset)?;
-        match self.input {
-            Some(input) => write!(f, ", input {input:016x}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl FromStr for Stamp {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let mut parts = text.split(", ");
-        let mut field = |name: &str| {
-            parts
-                .next()
-                .map(|part| part.strip_prefix(name).and_then(|v| v.strip_prefix(' ')).ok_or(()))
-        };
-        let generation = field("generation").ok_or(())??.parse().map_err(drop)?;
-        let ruleset = field("ruleset").ok_or(())??.parse().map_err(drop)?;
-        let input = match field("input") {
-            None => None,
-            Some(hex) => Some(u64::from_str_radix(hex?, 16).map_err(drop)?),
-        };
-        Ok(Self { generation, ruleset, input })
-    }
-}
-
 /// The target of one element of a map of ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -266,6 +107,16 @@ pub enum Map {
     Ports(Vec<(Service, Target)>),
     /// To the chain of the same service and layer, always; the verdict is `goto`.
     Selected(Vec<Service>),
+}
+
+impl Rule {
+    /// Equality apart from the stamp, which says where a table comes from and not what it does.
+    pub fn same_effect(&self, other: &Rule) -> bool {
+        match (self, other) {
+            (Rule::ForThisHost(_), Rule::ForThisHost(_)) => true,
+            _ => self == other,
+        }
+    }
 }
 
 impl Map {

@@ -1,0 +1,126 @@
+//! The names of our objects, typed: what does not parse as one of them is not ours.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Hook, Layer};
+use crate::mapping::{Family, Port, Scope, Service};
+
+/// The chains that we know, by what they are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChainName {
+    /// The mappings of one service, a rule each: `tcp-80`, `trial-tcp-80`.
+    Service(Layer, Service),
+    /// In the active layer a base chain (`prerouting`, `output`); in the trial layer the chain
+    /// that the gate goes to (`trial-prerouting`, `trial-output`).
+    Hook(Layer, Hook),
+}
+
+/// The maps that we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MapName {
+    /// Service to target port: `ports`, `ports-ipv4`, `external`, `local-ipv6`, `trial-ports`, …
+    Ports(Layer, Scope, Family),
+    /// Service to its chain: `selected`, `trial-selected`.
+    Selected(Layer),
+}
+
+/// The gate of a trial: set `trial` of nf_proto, with timeouts.
+pub const GATE: &str = "trial";
+
+const TRIAL_PREFIX: &str = "trial-";
+
+fn split_layer(name: &str) -> (Layer, &str) {
+    match name.strip_prefix(TRIAL_PREFIX) {
+        Some(rest) => (Layer::Trial, rest),
+        None => (Layer::Active, name),
+    }
+}
+
+impl Layer {
+    fn prefix(self) -> &'static str {
+        match self {
+            Layer::Active => "",
+            Layer::Trial => TRIAL_PREFIX,
+        }
+    }
+}
+
+impl fmt::Display for ChainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChainName::Hook(layer, hook) => write!(f, "{}{}", layer.prefix(), hook.name()),
+            ChainName::Service(layer, s) => {
+                write!(f, "{}{}-{}", layer.prefix(), s.protocol, s.port)
+            }
+        }
+    }
+}
+
+impl FromStr for ChainName {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let (layer, rest) = split_layer(name);
+        if let Some(hook) = Hook::ALL.into_iter().find(|h| h.name() == rest) {
+            return Ok(ChainName::Hook(layer, hook));
+        }
+        let (protocol, port) = rest.split_once('-').ok_or(())?;
+        let port = port.parse().ok().and_then(Port::new).ok_or(())?;
+        let chain = ChainName::Service(layer, Service { protocol: protocol.parse()?, port });
+        // Not every spelling that parses is ours: `tcp-080`.
+        if chain.to_string() == name { Ok(chain) } else { Err(()) }
+    }
+}
+
+impl MapName {
+    const fn base(scope: Scope, family: Family) -> &'static str {
+        match (scope, family) {
+            (Scope::Both, Family::Both) => "ports",
+            (Scope::Both, Family::Ipv4) => "ports-ipv4",
+            (Scope::Both, Family::Ipv6) => "ports-ipv6",
+            (Scope::External, Family::Both) => "external",
+            (Scope::External, Family::Ipv4) => "external-ipv4",
+            (Scope::External, Family::Ipv6) => "external-ipv6",
+            (Scope::Local, Family::Both) => "local",
+            (Scope::Local, Family::Ipv4) => "local-ipv4",
+            (Scope::Local, Family::Ipv6) => "local-ipv6",
+        }
+    }
+
+    pub const fn layer(self) -> Layer {
+        match self {
+            MapName::Ports(layer, _, _) | MapName::Selected(layer) => layer,
+        }
+    }
+}
+
+impl fmt::Display for MapName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MapName::Ports(layer, scope, family) => {
+                write!(f, "{}{}", layer.prefix(), Self::base(*scope, *family))
+            }
+            MapName::Selected(layer) => write!(f, "{}selected", layer.prefix()),
+        }
+    }
+}
+
+impl FromStr for MapName {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let (layer, rest) = split_layer(name);
+        if rest == "selected" {
+            return Ok(MapName::Selected(layer));
+        }
+        for scope in Scope::ALL {
+            for family in Family::ALL {
+                if Self::base(scope, family) == rest {
+                    return Ok(MapName::Ports(layer, scope, family));
+                }
+            }
+        }
+        Err(())
+    }
+}

@@ -1,0 +1,204 @@
+//! The table as nft(8) text.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::{
+    ChainName, GATE, Hook, Layer, Map, MapName, PRIORITY, Rule, Ruleset, TABLE, Target, map_shape,
+};
+use crate::mapping::{Family, Mapping, Protocol, Scope, Service};
+
+impl Display for Ruleset {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "table inet {TABLE} {{")?;
+        for (name, map) in &self.maps {
+            write_map(f, *name, map)?;
+        }
+        if let Some(gate) = &self.gate {
+            write_gate(f, gate.timeout)?;
+        }
+        for (i, (name, rules)) in self.chains.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            write_chain(f, *name, rules)?;
+        }
+        writeln!(f, "}}")
+    }
+}
+
+fn write_map(f: &mut Formatter<'_>, name: MapName, map: &Map) -> fmt::Result {
+    let data = match map {
+        Map::Ports(_) => "inet_service",
+        Map::Selected(_) => "verdict",
+    };
+    let shape = map_shape(map.len());
+    writeln!(f, "\tmap {name} {{")?;
+    writeln!(f, "\t\ttype inet_proto . inet_service : {data}")?;
+    writeln!(f, "\t\tsize {}", shape.size)?;
+    match map {
+        Map::Ports(elements) => {
+            if shape.counted {
+                writeln!(f, "\t\tcounter")?;
+            }
+            write_elements(
+                f,
+                elements.iter().map(|(service, target)| PortElement(service, target)),
+            )?;
+        }
+        Map::Selected(services) => {
+            write_elements(f, services.iter().map(|s| SelectedElement(name.layer(), s)))?;
+        }
+    }
+    writeln!(f, "\t}}\n")
+}
+
+fn write_elements(
+    f: &mut Formatter<'_>,
+    elements: impl ExactSizeIterator<Item = impl Display>,
+) -> fmt::Result {
+    let last = elements.len().saturating_sub(1);
+    for (i, element) in elements.enumerate() {
+        f.write_str(if i == 0 { "\t\telements = { " } else { "\t\t             " })?;
+        writeln!(f, "{element}{}", if i == last { " }" } else { "," })?;
+    }
+    Ok(())
+}
+
+struct PortElement<'a>(&'a Service, &'a Target);
+
+impl Display for PortElement<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(service, target) = self;
+        write!(f, "{} . {}", service.protocol, service.port)?;
+        write_comment(f, target.comment.as_deref())?;
+        write!(f, " : {}", target.to)
+    }
+}
+
+struct SelectedElement<'a>(Layer, &'a Service);
+
+impl Display for SelectedElement<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(layer, service) = self;
+        let chain = ChainName::Service(*layer, **service);
+        write!(f, "{} . {} : goto {chain}", service.protocol, service.port)
+    }
+}
+
+fn write_gate(f: &mut Formatter<'_>, timeout: Duration) -> fmt::Result {
+    let timeout = timeout.as_secs();
+    writeln!(f, "\tset {GATE} {{")?;
+    writeln!(f, "\t\ttype nf_proto")?;
+    writeln!(f, "\t\tflags timeout")?;
+    writeln!(f, "\t\telements = {{ ipv4 timeout {timeout}s, ipv6 timeout {timeout}s }}")?;
+    writeln!(f, "\t}}\n")
+}
+
+fn write_chain(f: &mut Formatter<'_>, name: ChainName, rules: &[Rule]) -> fmt::Result {
+    writeln!(f, "\tchain {name} {{")?;
+    if let ChainName::Hook(Layer::Active, hook) = name {
+        let hook = hook.name();
+        writeln!(f, "\t\ttype nat hook {hook} priority {PRIORITY}; policy accept;")?;
+    }
+    for rule in rules {
+        writeln!(f, "\t\t{rule}")?;
+    }
+    writeln!(f, "\t}}")
+}
+
+impl Display for Rule {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Rule::ForThisHost(stamp) => {
+                f.write_str("fib daddr type != local return")?;
+                match stamp {
+                    Some(stamp) => write!(f, " comment \"{stamp}\""),
+                    None => Ok(()),
+                }
+            }
+            Rule::Gate(hook) => write_gate_rule(f, *hook),
+            Rule::Lookup(map) => write_lookup(f, *map),
+            Rule::Dispatch(layer) => {
+                write!(f, "meta l4proto . th dport vmap @{}", MapName::Selected(*layer))
+            }
+            Rule::Select(mapping) => write_select(f, mapping),
+        }
+    }
+}
+
+fn write_gate_rule(f: &mut Formatter<'_>, hook: Hook) -> fmt::Result {
+    write!(f, "meta nfproto @{GATE} goto {}", ChainName::Hook(Layer::Trial, hook))
+}
+
+fn write_lookup(f: &mut Formatter<'_>, map: MapName) -> fmt::Result {
+    if let MapName::Ports(_, _, family) = map {
+        write_family(f, family)?;
+    }
+    let protocols: Vec<_> = Protocol::ALL.iter().map(|p| p.name()).collect();
+    let protocols = protocols.join(", ");
+    write!(f, "meta l4proto {{ {protocols} }} redirect to :meta l4proto . th dport map @{map}")
+}
+
+fn write_select(f: &mut Formatter<'_>, mapping: &Mapping) -> fmt::Result {
+    let selector = &mapping.selector;
+    write!(f, "meta l4proto {} ", mapping.service.protocol)?;
+    let matches = selector.matches.as_deref();
+    let interfaces = matches.map(|m| m.interfaces.as_slice()).unwrap_or_default();
+    // A packet made on this machine has no arriving interface. That is how one chain serves
+    // both hooks.
+    match selector.scope {
+        Scope::External if interfaces.is_empty() => f.write_str("iif != 0 ")?,
+        Scope::Local => f.write_str("iif 0 ")?,
+        Scope::External | Scope::Both => {}
+    }
+    write_alternatives(f, "iifname", interfaces, |i| format!("\"{i}\""))?;
+    let sources = matches.map(|m| m.sources.as_slice()).unwrap_or_default();
+    let addresses = matches.map(|m| m.addresses.as_slice()).unwrap_or_default();
+    let ip = if selector.family == Family::Ipv6 { "ip6" } else { "ip" };
+    if sources.is_empty() && addresses.is_empty() {
+        write_family(f, selector.family)?;
+    }
+    write_alternatives(f, &format!("{ip} saddr"), sources, network)?;
+    write_alternatives(f, &format!("{ip} daddr"), addresses, network)?;
+    write!(f, "counter redirect to :{}", mapping.to)?;
+    write_comment(f, mapping.comment.as_deref())
+}
+
+fn write_family(f: &mut Formatter<'_>, family: Family) -> fmt::Result {
+    match family {
+        Family::Both => Ok(()),
+        Family::Ipv4 | Family::Ipv6 => write!(f, "meta nfproto {} ", family.name()),
+    }
+}
+
+/// A match against one value, or a set of them; nothing for none, which means "any".
+fn write_alternatives<T>(
+    f: &mut Formatter<'_>,
+    key: &str,
+    values: &[T],
+    text: impl Fn(&T) -> String,
+) -> fmt::Result {
+    match values {
+        [] => Ok(()),
+        [one] => write!(f, "{key} {} ", text(one)),
+        several => {
+            let several: Vec<_> = several.iter().map(text).collect();
+            write!(f, "{key} {{ {} }} ", several.join(", "))
+        }
+    }
+}
+
+/// A network, a host address without its prefix length: as nft writes them.
+fn network(net: &IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+}
+
+fn write_comment(f: &mut Formatter<'_>, comment: Option<&str>) -> fmt::Result {
+    match comment {
+        Some(comment) => write!(f, " comment \"{comment}\""),
+        None => Ok(()),
+    }
+}
