@@ -8,7 +8,7 @@ use std::fmt::{self, Display, Formatter};
 
 use serde::Serialize;
 
-use crate::mapping::{Mapping, MappingSet, Service};
+use crate::mapping::{Mapping, MappingSet};
 
 /// One mapping that differs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,9 +45,10 @@ impl<'a> Change<'a> {
         }
     }
 
-    pub fn service(&self) -> Service {
-        match self {
-            Change::Add(m) | Change::Remove(m) | Change::Change { after: m, .. } => m.service,
+    /// The one that will stand, or the one that goes.
+    pub fn mapping(&self) -> &'a Mapping {
+        match *self {
+            Change::Add(m) | Change::Remove(m) | Change::Change { after: m, .. } => m,
         }
     }
 }

@@ -11,5 +11,6 @@ pub mod journal;
 pub mod kernel;
 pub mod mapping;
 mod nft;
+pub mod output;
 pub mod plan;
 pub mod ruleset;
