@@ -35,7 +35,7 @@
 //!
 //! # Order and races
 //!
-//! Cleaning comes after the commit: a flow that comes up again while or after it runs does so by
+//! [`clean`] comes after the commit: a flow that comes up again while or after it runs does so by
 //! the new rules. Deleting is by tuple, zone and identity (`CTA_ID`), so it cannot hit a flow that
 //! has taken the place of the one that was judged.
 //!
@@ -56,6 +56,8 @@
 
 #![forbid(unsafe_code)]
 
+mod netlink;
+
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -65,6 +67,8 @@ use ipnet::IpNet;
 use crate::mapping::{
     Family, InterfacePattern, Mapping, MappingSet, Port, Protocol, Scope, Selector, Service,
 };
+
+pub use netlink::{Error, clean};
 
 /// One direction of a flow: what stands in its packets as the sender sent them. (The scope of a
 /// link-local address is not known.)
