@@ -2,10 +2,12 @@
 //!
 //! - [`namespace`]: a network namespace that dies with its test, and commands inside it;
 //! - [`world`]: a host with clients around it, joined by veth pairs;
-//! - [`net`]: servers that say who they are, clients that ask.
+//! - [`net`]: servers that say who they are, clients that ask;
+//! - [`portmap`]: the program under test, run on a host.
 
 pub mod namespace;
 pub mod net;
+pub mod portmap;
 pub mod world;
 
 pub use namespace::Namespace;

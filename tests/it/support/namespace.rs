@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::panic;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,18 @@ use std::sync::Arc;
 use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use tempfile::TempDir;
 
 pub struct Namespace {
     net: Arc<OwnedFd>,
+    /// Files of this host: rules, portmap's state.
+    dir: TempDir,
 }
 
 /// A new namespace; or why there is none, and what to do about it.
@@ -41,6 +46,11 @@ fn new_net() -> Result<OwnedFd, String> {
     })
 }
 
+/// Whether tests that need namespaces can run at all; if not, why, and what to do about it.
+pub fn can_make_namespaces() -> Result<(), String> {
+    new_net().map(drop)
+}
+
 /// A thread's namespace is its own, and goes with it.
 fn on_fresh_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(f).join()).unwrap_or_else(|panic| panic::resume_unwind(panic))
@@ -56,7 +66,12 @@ impl Namespace {
     #[track_caller]
     pub fn new() -> Self {
         let net = Arc::new(new_net().unwrap_or_else(|why| panic!("{why}")));
-        let namespace = Self { net };
+        let dir = tempfile::Builder::new()
+            .prefix("portmap-test-")
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir()
+            .unwrap();
+        let namespace = Self { net, dir };
         namespace.assert_private();
         // Duplicate address detection and limited ICMP errors: both would have to be waited for.
         namespace.sysctl("net/ipv6/conf/default/accept_dad", "0");
@@ -108,7 +123,8 @@ impl Namespace {
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(
             output.status.success(),
-            "{command:?}: {}\n--- stdin\n{stdin}\n--- stdout\n{stdout}\n--- stderr\n{}",
+            "{}: {}\n--- stdin\n{stdin}\n--- stdout\n{stdout}\n--- stderr\n{}",
+            shown(command),
             output.status,
             String::from_utf8_lossy(&output.stderr),
         );
@@ -193,6 +209,29 @@ impl Namespace {
     pub fn conntrack(&self, arguments: &[&str]) -> String {
         self.output(self.command("conntrack").args(arguments), "")
     }
+
+    /// The directory of this host's files. Nobody but the owner may write there.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Writes a file that only its owner may write and everybody may read, and its directory.
+    #[track_caller]
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir().join(name);
+        let parent = path.parent().unwrap();
+        fs::create_dir_all(parent).unwrap();
+        fs::set_permissions(parent, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        path
+    }
+}
+
+/// Without the environment, which `Debug` would print as well.
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs a command to its end, with this input.
@@ -203,7 +242,7 @@ pub fn feed(command: &mut Command, stdin: &str) -> Output {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|e| panic!("start {command:?}: {e}"));
+        .unwrap_or_else(|e| panic!("start {}: {e}", shown(command)));
     let mut pipe = child.stdin.take().unwrap();
     thread::scope(|scope| {
         // A program may end without reading its input: then this fails, and it is no matter.
@@ -236,9 +275,15 @@ pub fn without_privileges(command: &mut Command) {
 /// allocate: other threads of the test may have held a lock at the fork.
 fn before_exec(
     command: &mut Command,
-    steps: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+    mut steps: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
 ) {
-    // SAFETY: the two callers are in this file, and do as they are told above.
+    let steps = move || {
+        steps()?;
+        // A test that gives up takes its commands along. A change of user would undo this.
+        Ok(set_pdeathsig(Signal::SIGKILL)?)
+    };
+    // SAFETY: the two callers are in this file, and do as they are told above; prctl(2) is a
+    // system call.
     unsafe { command.pre_exec(steps) };
 }
 
