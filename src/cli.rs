@@ -342,8 +342,10 @@ pub enum Document {
     /// The rules file.
     #[default]
     Rules,
-    /// What check, and every failing command, prints with -o json.
+    /// What every failing command prints on standard error with -o json.
     Errors,
+    /// What check prints with -o json.
+    Check,
     /// What plan, apply, confirm, rollback, restore and clear print with -o json.
     Changes,
     /// What status prints with -o json.

@@ -7,6 +7,7 @@ mod check;
 mod clear;
 mod completions;
 mod confirm;
+mod countdown;
 mod failure;
 mod history;
 mod input;
@@ -21,6 +22,7 @@ mod schema;
 mod session;
 mod show;
 mod status;
+mod stored;
 
 use std::process::ExitCode;
 

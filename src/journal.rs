@@ -114,6 +114,11 @@ impl Journal {
         Ok(entries)
     }
 
+    /// Whether there is a file for this generation; it may still be unreadable.
+    pub fn has(&self, number: u64) -> bool {
+        number > 0 && self.file(number).exists()
+    }
+
     /// One generation with its mapping, as `apply` accepts it; empty text for the empty mapping.
     pub fn read(&self, number: u64) -> Result<(Header, String), Error> {
         self.open(number)?.mapping()

@@ -14,6 +14,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::cli::{Color, Common, Format};
+use crate::diagnostic::{self, Diagnostic};
 
 pub use mapping::{ChangeJson, MappingJson, clients, fold, fold_changes};
 pub use table::Table;
@@ -51,10 +52,6 @@ impl Ui {
         self.format == Format::Json
     }
 
-    pub fn colors_stderr(&self) -> bool {
-        self.stderr_color
-    }
-
     /// What was asked for, to standard output. A reader that has gone away (`| head`) is no error.
     pub fn print(&self, text: impl Display) -> anyhow::Result<()> {
         finish(write!(io::stdout().lock(), "{text}").and_then(|()| io::stdout().flush()))
@@ -89,6 +86,15 @@ impl Ui {
         eprintln(&format!("{}{text}", self.label("error", AnsiColor::Red)));
         if let Some(help) = help {
             eprintln(&format!("{}{help}", self.label("help", AnsiColor::Cyan)));
+        }
+    }
+
+    /// Problems of files, each with its place; to standard error.
+    pub fn diagnostics(&self, diagnostics: &[Diagnostic]) {
+        let style =
+            if self.stderr_color { diagnostic::Style::Colored } else { diagnostic::Style::Plain };
+        for diagnostic in diagnostics {
+            let _ = write!(io::stderr().lock(), "{}", diagnostic.display(style));
         }
     }
 

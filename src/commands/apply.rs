@@ -22,24 +22,21 @@ pub fn run(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result<ExitCode> {
     if apply.dry_run {
         return plan::preview(ui, &apply.input, apply.detailed_exitcode);
     }
-    let texts = input::read(ui, &apply.input)?;
+    let texts = input::read(ui, &apply.input);
     if !apply.no_history && is_in_force(common, apply, &texts)? {
         return unchanged(ui, &texts);
     }
     let digest = texts.digest(apply.input.strict);
     let rules = texts.resolve(ui, apply.input.strict)?;
-    let mut session = if apply.no_history {
-        Session::without_history(ui, common)?
-    } else {
-        Session::open(ui, common)?
-    };
+    let mut session =
+        if apply.no_history { Session::without_history(ui)? } else { Session::open(ui, common)? };
     if let Some(trial) = session.state.running() {
         return Err(on_trial(trial.left).into());
     }
     match apply.confirm {
         None => {
             let record = Record::New(draft(apply, &rules, None));
-            let reached = session.reach(Goal::mapping(&rules.mapping), record, Some(digest))?;
+            let reached = session.reach(Goal::mapping(&rules.mapping), record, digest)?;
             if apply.persist {
                 persist::keep(ui, &session, reached.generation)?;
             }
@@ -56,7 +53,8 @@ fn is_in_force(common: &Common, apply: &cli::Apply, texts: &Texts) -> Result<boo
     let mut kernel = Kernel::open()?;
     let Some(stamp) = kernel.stamp()? else { return Ok(false) };
     let journal = Journal::at(&common.state_dir);
-    Ok(stamp.input == Some(texts.digest(apply.input.strict))
+    Ok(stamp.input.is_some()
+        && stamp.input == texts.digest(apply.input.strict)
         && stamp.ruleset == kernel.generation()?
         && journal.has(stamp.generation)
         && (!apply.persist || journal.boot().is_ok_and(|boot| boot == Some(stamp.generation))))

@@ -18,7 +18,7 @@ struct Document<'a> {
 }
 
 pub fn run(ui: &Ui, input: &cli::Input) -> Result<ExitCode> {
-    let rules = input::read(ui, input)?.resolve(ui, input.strict)?;
+    let rules = input::read(ui, input).resolve(ui, input.strict)?;
     if ui.is_json() {
         ui.print_json(&Document {
             version: JSON_VERSION,

@@ -18,11 +18,8 @@ pub fn run(ui: &Ui, common: &Common, clear: &cli::Clear) -> Result<ExitCode> {
         let state = State::read(&mut Kernel::open()?)?;
         return show(ui, state.serving(), &nothing, false, clear.detailed_exitcode);
     }
-    let mut session = if clear.no_history {
-        Session::without_history(ui)?
-    } else {
-        Session::open(ui, common)?
-    };
+    let mut session =
+        if clear.no_history { Session::without_history(ui)? } else { Session::open(ui, common)? };
     let draft = Draft {
         who: Some(Who::invoking()),
         command: Command::Clear,
@@ -43,8 +40,7 @@ fn show(
     done: bool,
     detailed: bool,
 ) -> Result<ExitCode> {
-    let report =
-        Report { before, after, replaced: &[], generation: None, warnings: &[], done };
+    let report = Report { before, after, replaced: &[], generation: None, warnings: &[], done };
     report.show(ui)?;
     Ok(report.exit_code(detailed))
 }

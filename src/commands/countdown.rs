@@ -80,7 +80,8 @@ impl Ui {
     fn countdown(&self, left: Duration) {
         let seconds = left.as_secs_f64().ceil();
         let mut err = io::stderr().lock();
-        let _ = write!(err, "\r{seconds} s left: Enter keeps the new mapping, Ctrl-C goes back \x1b[K");
+        let _ =
+            write!(err, "\r{seconds} s left: Enter keeps the new mapping, Ctrl-C goes back \x1b[K");
         let _ = err.flush();
     }
 

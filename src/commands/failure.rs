@@ -101,9 +101,9 @@ fn help(error: &anyhow::Error) -> Option<String> {
         } else if let Some(e) = cause.downcast_ref::<journal::Error>() {
             Some(e.help())
         } else if let Some(e) = cause.downcast_ref::<kernel::CommitError>() {
-            e.help()
+            e.help().map(str::to_owned)
         } else if let Some(e) = cause.downcast_ref::<kernel::Error>() {
-            e.help()
+            e.help().map(str::to_owned)
         } else {
             cause.downcast_ref::<conntrack::Error>().map(|e| e.help().to_owned())
         }

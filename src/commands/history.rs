@@ -145,8 +145,7 @@ fn table(generations: &[Generation]) -> Table {
             (Some(command), _) => command.to_owned(),
             (None, _) => "-".to_owned(),
         };
-        let state =
-            if g.persisted { format!("{}, at boot", g.state) } else { g.state.to_owned() };
+        let state = if g.persisted { format!("{}, at boot", g.state) } else { g.state.to_owned() };
         table.row(vec![
             g.number.to_string(),
             g.time.as_deref().unwrap_or("-").replace('T', " ").replace('Z', ""),

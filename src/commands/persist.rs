@@ -51,8 +51,7 @@ fn forget(ui: &Ui, common: &Common) -> Result<ExitCode> {
         journal.lock(common.wait)?.clear_boot()?;
     }
     if ui.is_json() {
-        let document =
-            Document { version: JSON_VERSION, changed: had.is_some(), persisted: None };
+        let document = Document { version: JSON_VERSION, changed: had.is_some(), persisted: None };
         ui.print_json(&document)?;
     }
     ui.say(match had {

@@ -17,7 +17,7 @@ pub fn run(ui: &Ui, plan: &cli::Plan) -> Result<ExitCode> {
 
 /// What apply would change. Needs no lock: it changes nothing.
 pub fn preview(ui: &Ui, input: &cli::Input, detailed_exitcode: bool) -> Result<ExitCode> {
-    let rules = input::read(ui, input)?.resolve(ui, input.strict)?;
+    let rules = input::read(ui, input).resolve(ui, input.strict)?;
     let state = State::read(&mut Kernel::open()?)?;
     let report = Report {
         before: state.serving(),

@@ -12,7 +12,7 @@ use crate::output::Ui;
 use crate::ruleset::{self, TABLE};
 
 pub fn run(ui: &Ui, render: &cli::Render) -> Result<ExitCode> {
-    let rules = input::read(ui, &render.input)?.resolve(ui, render.input.strict)?;
+    let rules = input::read(ui, &render.input).resolve(ui, render.input.strict)?;
     let iptables = |family| iptables::Script { mapping: &rules.mapping, family };
     match render.format {
         Script::Nft => {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::changes::{Action, Change, Summary, changes};
-use crate::config;
+use crate::commands::stored;
 use crate::diagnostic::Diagnostic;
 use crate::mapping::MappingSet;
 use crate::output::{ChangeJson, JSON_VERSION, Ui, fold_changes};
@@ -45,7 +45,19 @@ struct Diff {
     after: String,
 }
 
-impl Report<'_> {
+impl<'a> Report<'a> {
+    /// Nothing to do: `mapping` serves already.
+    pub fn unchanged(mapping: &'a MappingSet) -> Self {
+        Self {
+            before: mapping,
+            after: mapping,
+            replaced: &[],
+            generation: None,
+            warnings: &[],
+            done: true,
+        }
+    }
+
     /// Whether anything that serves clients differs, or something strange is replaced.
     pub fn changed(&self) -> bool {
         self.before != self.after || !self.replaced.is_empty()
@@ -98,7 +110,7 @@ impl Report<'_> {
         let diff = if changes.is_empty() {
             Diff::default()
         } else {
-            Diff { before: config::write(self.before), after: config::write(self.after) }
+            Diff { before: stored::text(self.before), after: stored::text(self.after) }
         };
         Document {
             version: JSON_VERSION,

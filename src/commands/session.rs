@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::changes;
 use crate::cli::Common;
 use crate::commands::failure::{NoWayBack, Refusal};
-use crate::config;
+use crate::commands::stored;
 use crate::conntrack;
 use crate::journal::{self, Draft, Journal, Locked, Outcome, Seen};
 use crate::kernel::{CommitError, Kernel, Snapshot};
@@ -187,6 +188,14 @@ impl<'a> Session<'a> {
         Ok(Self { ui, kernel, history: None, state })
     }
 
+    /// How the kernel differs from the history; see [`drift`].
+    pub fn drift(&self) -> Result<Option<String>> {
+        match &self.history {
+            Some(history) => Ok(drift(&self.state, history)?),
+            None => Ok(None),
+        }
+    }
+
     pub fn history(&self) -> Option<&Locked> {
         self.history.as_ref()
     }
@@ -236,7 +245,7 @@ impl<'a> Session<'a> {
             (Record::New(_), Some(active)) if same && active > 0 => return Ok(active),
             (Record::New(draft), _) => draft,
         };
-        let text = config::write(goal.serving());
+        let text = stored::text(goal.serving());
         let kernel = self.state.stamp().map(|stamp| stamp.generation);
         let header = self
             .ui
@@ -289,7 +298,7 @@ impl<'a> Session<'a> {
 
     /// A record that cannot be finished is no reason to undo what the kernel does: the stamp in
     /// the kernel tells the next command how it ended.
-    fn finish(&self, number: u64, outcome: Outcome) {
+    pub fn finish(&self, number: u64, outcome: Outcome) {
         if let Some(history) = &self.history
             && number > 0
             && let Err(e) = history.finish(number, outcome)
@@ -346,7 +355,7 @@ pub fn drift(state: &State, journal: &Journal) -> Result<Option<String>, journal
     };
     let stamped = state.trial.as_ref().map_or(&state.active, |trial| &trial.mapping);
     // The text is canonical: the same mapping is always written the same way.
-    if config::write(stamped) == text {
+    if stored::text(stamped) == text {
         return Ok(None);
     }
     let written = stored::parse(number, text).unwrap_or_default();

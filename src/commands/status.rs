@@ -66,10 +66,10 @@ fn document(state: &State, journal: &Journal) -> Document {
         active: state.observed().is_some(),
         generation,
         persisted: journal.boot().unwrap_or_default(),
-        trial: state.trial.as_ref().map(|trial| TrialJson {
-            generation,
-            left_seconds: trial.left.as_secs_f64(),
-        }),
+        trial: state
+            .trial
+            .as_ref()
+            .map(|trial| TrialJson { generation, left_seconds: trial.left.as_secs_f64() }),
         drift: drift(state, journal).unwrap_or_default(),
         foreign: state.observed().map(|o| o.foreign.clone()).unwrap_or_default(),
         mappings: counted.iter().map(Entry::from).collect(),
@@ -164,7 +164,10 @@ fn counted(state: &State) -> Vec<Counted<'_>> {
     serving
         .services()
         .flat_map(|group| group.iter().enumerate())
-        .map(|(rank, mapping)| Counted { mapping, counter: counter(observed, layer, mapping, rank) })
+        .map(|(rank, mapping)| Counted {
+            mapping,
+            counter: counter(observed, layer, mapping, rank),
+        })
         .collect()
 }
 
@@ -181,7 +184,8 @@ fn counter(observed: &Observed, layer: Layer, m: &Mapping, rank: usize) -> Optio
 
 fn table(counted: &[Counted<'_>]) -> Table {
     let mut table = Table::new(&["PORT", "TO", "FOR", ">CONNECTIONS", "COMMENT"]);
-    for (run, part) in fold(counted, |c| c.mapping, |a, b| a.counter.is_some() == b.counter.is_some())
+    for (run, part) in
+        fold(counted, |c| c.mapping, |a, b| a.counter.is_some() == b.counter.is_some())
     {
         let connections: Option<u64> = part.iter().map(|c| c.counter.map(|c| c.packets)).sum();
         table.row(vec![

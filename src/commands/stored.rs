@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::commands::failure::Refusal;
-use crate::config;
+use crate::config::{self, Facts, Source};
 use crate::journal::Journal;
 use crate::mapping::MappingSet;
 
@@ -16,13 +16,22 @@ pub fn mapping(journal: &Journal, number: u64) -> Result<MappingSet> {
     if text.is_empty() {
         return Ok(MappingSet::default());
     }
-    let name = format!("generation {number}");
-    let loaded = config::parse_stored(&name, text);
-    loaded.ok_or_else(|| {
+    parse(number, text).ok_or_else(|| {
         Refusal::new(
             format!("generation {number} was written down, but cannot be read as a rules file"),
             format!("`portmap show {number}` prints it; `portmap check` says what is wrong"),
         )
         .into()
     })
+}
+
+/// The text under which a mapping is kept: none for the empty one.
+pub fn text(mapping: &MappingSet) -> String {
+    if mapping.is_empty() { String::new() } else { config::write(mapping) }
+}
+
+/// The mapping that the text of a generation says; written by us, it holds no names of services.
+pub fn parse(number: u64, text: String) -> Option<MappingSet> {
+    let source = Source { name: format!("generation {number}"), text };
+    config::load(&[source], &Facts::default(), &|_, _| None).mappings
 }
