@@ -326,10 +326,32 @@ fn a_second_one_waits_and_is_told_for_whom() {
 
     let waiting = std::thread::spawn({
         let journal = journal.clone();
-        move || journal.lock(WAIT).map(drop)
+        move || journal.lock(Duration::MAX).map(drop)
     });
     drop(held);
     waiting.join().unwrap().unwrap();
+}
+
+#[test]
+fn everybody_has_a_turn() {
+    let (_dir, journal) = journal();
+    let end = Instant::now() + Duration::from_secs(2);
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let journal = journal.clone();
+            std::thread::spawn(move || {
+                let mut turns = 0;
+                while Instant::now() < end {
+                    let _locked = journal.lock(WAIT).unwrap();
+                    std::thread::sleep(Duration::from_millis(5));
+                    turns += 1;
+                }
+                turns
+            })
+        })
+        .collect();
+    let turns: Vec<u32> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    assert!(turns.iter().all(|&turns| turns > 2), "{turns:?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use super::error::{Error, Holder};
 
 /// How often a waiting process looks again.
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(5);
 
 /// The lock, until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
@@ -25,36 +25,55 @@ pub struct Lock {
 impl Lock {
     /// Takes the lock at `path`, waiting up to `wait` for whoever holds it. The directory must
     /// exist.
+    ///
+    /// Who waits, holds a second lock meanwhile, the place at the door. Without it, whoever gives
+    /// the lock back and wants it again would have it before anybody else looks.
     pub fn take(path: &Path, wait: Duration) -> Result<Self, Error> {
-        let began = Instant::now();
-        let failed = || Error::io("lock", path);
-        let mut file = open(path).map_err(failed())?;
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(mut held) => {
-                    if is_at(&held, path).map_err(failed())? {
-                        // For the message to those who wait. On a full or read-only disk they
-                        // are told less; the lock holds all the same.
-                        let _ = held.set_len(0);
-                        let _ = writeln!(held, "{}", std::process::id());
-                        return Ok(Self { _file: held });
-                    }
-                    // The directory was removed and made again while we waited: what we hold is
-                    // not the lock any more.
-                    file = open(path).map_err(failed())?;
+        let until = Deadline(Instant::now().checked_add(wait));
+        let locked = || {
+            let holder = holder(path);
+            Error::Locked { path: path.to_owned(), holder, waited: wait }
+        };
+        let door = path.with_extension("queue");
+        let place = acquire(&door, until).map_err(Error::io("lock", &door))?.ok_or_else(locked)?;
+        let file = acquire(path, until).map_err(Error::io("lock", path))?.ok_or_else(locked)?;
+        drop(place);
+        // For the message to those who wait. On a full or read-only disk they are told less; the
+        // lock holds all the same.
+        let _ = file.set_len(0).and_then(|()| writeln!(&*file, "{}", std::process::id()));
+        Ok(Self { _file: file })
+    }
+}
+
+/// `None` is later than the clock can say.
+#[derive(Clone, Copy)]
+struct Deadline(Option<Instant>);
+
+impl Deadline {
+    fn left(self) -> Duration {
+        self.0.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// `None` if somebody else still holds it at the end.
+fn acquire(path: &Path, until: Deadline) -> io::Result<Option<Flock<File>>> {
+    let mut file = open(path)?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) if is_at(&held, path)? => return Ok(Some(held)),
+            // The directory was removed and made again while we waited: what we hold is not the
+            // lock any more.
+            Ok(_) => file = open(path)?,
+            Err((back, Errno::EWOULDBLOCK)) => {
+                file = back;
+                let left = until.left();
+                if left.is_zero() {
+                    return Ok(None);
                 }
-                Err((back, Errno::EWOULDBLOCK)) => {
-                    file = back;
-                    let left = wait.saturating_sub(began.elapsed());
-                    if left.is_zero() {
-                        let holder = holder(path);
-                        return Err(Error::Locked { path: path.to_owned(), holder, waited: wait });
-                    }
-                    thread::sleep(POLL.min(left));
-                }
-                Err((back, Errno::EINTR)) => file = back,
-                Err((_, errno)) => return Err(failed()(errno.into())),
+                thread::sleep(POLL.min(left));
             }
+            Err((back, Errno::EINTR)) => file = back,
+            Err((_, errno)) => return Err(errno.into()),
         }
     }
 }
