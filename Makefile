@@ -13,7 +13,7 @@ SHARE   := $(TARGET)/share
 HELLO   := $(TARGET)/release/hello
 ROOT    := $(DESTDIR)$(PREFIX)
 SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
-UNIT    := portmap-nft.service
+UNITS   := portmap-nft.service portmap-nft-again.service
 INSTALL ?= install
 
 # rustup's place, and the ones an ordinary user's PATH lacks on Debian.
@@ -57,19 +57,21 @@ install: $(BIN) ## install below $(DESTDIR)$(PREFIX)
 	$(INSTALL) -m 644 $(SHARE)/completions/portmap.fish $(ROOT)/share/fish/vendor_completions.d/portmap.fish
 	$(INSTALL) -m 644 $(SHARE)/rules.schema.json $(ROOT)/share/portmap/rules.schema.json
 	$(INSTALL) -m 644 rules/*.yaml $(ROOT)/share/doc/portmap-nft/examples
-	sed 's|/usr/bin/portmap|$(PREFIX)/bin/portmap|g' packaging/systemd/$(UNIT) > $(ROOT)/lib/systemd/system/$(UNIT)
-	chmod 644 $(ROOT)/lib/systemd/system/$(UNIT)
+	@for unit in $(UNITS); do \
+	  echo "$$unit > $(ROOT)/lib/systemd/system/$$unit"; \
+	  sed 's|/usr/bin/portmap|$(PREFIX)/bin/portmap|g' packaging/systemd/$$unit > $(ROOT)/lib/systemd/system/$$unit && \
+	  chmod 644 $(ROOT)/lib/systemd/system/$$unit || exit 1; done
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 
 # The directories go too where nothing else is in them; bin, lib and share stay
 # on a real machine.  History and rules files are the administrator's.
 uninstall: ## remove what install put there
-	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ] && [ -e $(ROOT)/lib/systemd/system/$(UNIT) ]; then \
-	  systemctl disable --now $(UNIT); fi
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ] && [ -e $(ROOT)/lib/systemd/system/$(firstword $(UNITS)) ]; then \
+	  systemctl disable --now $(UNITS); fi
 	rm -f $(ROOT)/bin/portmap $(ROOT)/share/man/man1/portmap.1 $(ROOT)/share/man/man1/portmap-*.1 \
 	  $(ROOT)/share/man/man5/portmap-rules.5 $(ROOT)/share/bash-completion/completions/portmap \
 	  $(ROOT)/share/zsh/site-functions/_portmap $(ROOT)/share/fish/vendor_completions.d/portmap.fish \
-	  $(ROOT)/lib/systemd/system/$(UNIT)
+	  $(addprefix $(ROOT)/lib/systemd/system/,$(UNITS))
 	rm -rf $(ROOT)/share/portmap $(ROOT)/share/doc/portmap-nft
 	@for d in bin lib/systemd/system share/man/man1 share/man/man5 share/doc \
 	    share/bash-completion/completions share/zsh/site-functions share/fish/vendor_completions.d; do \
@@ -111,11 +113,11 @@ rpm: share ## build the RPM package
 	@packaging/deps.sh rpm
 	packaging/build-rpm.sh $(TARGET)
 
-test-boot: build ## boot a real Debian in a container and look (root)
+test-boot: build $(HELLO) ## boot a real Debian in a container and look (root)
 	@packaging/deps.sh boot
 	$(SUDO) env PATH="$(PATH)" TARGET="$(abspath $(TARGET))" tests/boot/run
 
-test-packages: deb rpm ## install, upgrade, remove and purge the packages (root)
+test-packages: deb rpm $(HELLO) ## install, upgrade, remove and purge the packages (root)
 	@packaging/deps.sh boot packages
 	$(SUDO) env PATH="$(PATH)" TARGET="$(abspath $(TARGET))" tests/packages/run
 
