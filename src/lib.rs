@@ -2,6 +2,7 @@
 
 pub mod changes;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod conntrack;
 pub mod diagnostic;
