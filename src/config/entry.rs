@@ -170,15 +170,15 @@ impl Reader<'_> {
     }
 
     fn mapping(&mut self, node: NodeRef, entries: &mut Vec<Entry>) {
-        let mut merged = Vec::new();
+        let mut merges = None;
         for (key, value) in node.pairs() {
             match key.text() {
-                Some("<<") => self.merge(node, value, &mut merged),
+                Some("<<") => self.merge_key(&mut merges, key, value),
                 Some(text) => entries.extend(self.keyed(key, text, value)),
                 None => self.report.error(key.spot(), not_a_key()),
             }
         }
-        for (text, key, value) in merged {
+        for (text, key, value) in self.merged(node, merges) {
             entries.extend(self.keyed(key, text, value));
         }
     }
@@ -483,14 +483,14 @@ impl Reader<'_> {
         hint: fn(&str) -> Option<String>,
     ) -> Vec<Field<'a>> {
         let mut fields: Vec<Field> = Vec::new();
-        let mut merged = Vec::new();
+        let mut merges = None;
         for (key, value) in node.pairs() {
             let Some(text) = key.text() else {
                 self.report.error(key.spot(), not_a_key());
                 continue;
             };
             if text == "<<" {
-                self.merge(node, value, &mut merged);
+                self.merge_key(&mut merges, key, value);
             } else if let Some((_, first, _)) = fields.iter().find(|(name, ..)| *name == text) {
                 let complaint = Complaint::new(format!("{} appears twice", quoted(text)))
                     .help("remove one of them")
@@ -499,33 +499,57 @@ impl Reader<'_> {
             } else if known.contains(&text) {
                 fields.push((text, key, value));
             } else {
-                self.report.error(key.spot(), unknown_key(text, known, hint));
+                self.report.error_with(key.spot(), || unknown_key(text, known, hint));
             }
         }
-        for field in merged {
-            match known.contains(&field.0) {
-                true => fields.push(field),
-                false => self.report.error(field.1.spot(), unknown_key(field.0, known, hint)),
+        for (text, key, value) in self.merged(node, merges) {
+            if known.contains(&text) {
+                fields.push((text, key, value));
+            } else {
+                self.report.error_with(key.spot(), || unknown_key(text, known, hint));
             }
         }
         fields
     }
 
-    /// Adds to `merged` what the mappings behind a `<<` say that neither `node` nor they before
-    /// do.
-    fn merge<'a>(&mut self, node: NodeRef<'a>, value: NodeRef<'a>, merged: &mut Vec<Field<'a>>) {
+    /// Takes note of a mapping's one `<<`.
+    fn merge_key<'a>(
+        &mut self,
+        merges: &mut Option<(NodeRef<'a>, NodeRef<'a>)>,
+        key: NodeRef<'a>,
+        value: NodeRef<'a>,
+    ) {
+        if let Some((first, _)) = merges {
+            let first = first.spot();
+            self.report.error_with(key.spot(), || {
+                Complaint::new("`<<` appears twice")
+                    .help("write a list behind one: `<<: [*one, *two]`")
+                    .related(first, "first here")
+            });
+        } else {
+            *merges = Some((key, value));
+        }
+    }
+
+    /// What the mappings behind a `<<` say that neither `node` nor those before them do.
+    fn merged<'a>(
+        &mut self,
+        node: NodeRef<'a>,
+        merges: Option<(NodeRef<'a>, NodeRef<'a>)>,
+    ) -> Vec<Field<'a>> {
+        let Some((_, value)) = merges else { return Vec::new() };
         let mut said: HashSet<&str> = node.pairs().filter_map(|(key, _)| key.text()).collect();
-        said.extend(merged.iter().map(|(text, ..)| *text));
         let mappings: Vec<_> = match value.kind() {
             Kind::Sequence => value.children().collect(),
             _ => vec![value],
         };
+        let mut merged = Vec::new();
         for mapping in mappings {
             if mapping.kind() != Kind::Mapping {
                 let complaint = Complaint::new("`<<` merges mappings, and this is none");
                 self.report.error(mapping.spot(), complaint);
             }
-            for (key, value) in mapping.pairs() {
+            for (key, value) in mapping.pairs().filter(|_| mapping.kind() == Kind::Mapping) {
                 match key.text() {
                     Some("<<") => {
                         let complaint = Complaint::new("a `<<` in what a `<<` merges")
@@ -538,6 +562,7 @@ impl Reader<'_> {
                 }
             }
         }
+        merged
     }
 }
 

@@ -34,9 +34,8 @@ fn runs() -> impl Strategy<Value = Vec<Mapping>> {
 }
 
 pub fn mappings() -> impl Strategy<Value = Mapping> {
-    (services(), ports(), selectors(), prop::option::of(comments())).prop_map(
-        |(service, to, selector, comment)| Mapping { service, to, selector, comment },
-    )
+    (services(), ports(), selectors(), prop::option::of(comments()))
+        .prop_map(|(service, to, selector, comment)| Mapping { service, to, selector, comment })
 }
 
 /// Often one of a few, so that services meet.
@@ -64,9 +63,8 @@ fn matches() -> impl Strategy<Value = Matches> {
         let of = |net: BoxedStrategy<IpNet>| prop::collection::vec(net, 0..3);
         prop_oneof![of(ipv4().boxed()), of(ipv6().boxed())]
     };
-    (prop::collection::vec(interfaces(), 0..3), networks(), networks()).prop_map(
-        |(interfaces, sources, addresses)| Matches { interfaces, sources, addresses },
-    )
+    (prop::collection::vec(interfaces(), 0..3), networks(), networks())
+        .prop_map(|(interfaces, sources, addresses)| Matches { interfaces, sources, addresses })
 }
 
 fn ipv4() -> impl Strategy<Value = IpNet> {
@@ -79,15 +77,13 @@ fn ipv6() -> impl Strategy<Value = IpNet> {
     let plain = (any::<u128>(), 0..=128u8).prop_map(|(bits, len)| {
         IpNet::V6(Ipv6Net::new(Ipv6Addr::from(bits), len).expect("a length").trunc())
     });
-    plain.prop_filter("IPv4 in disguise", |net| {
-        net.addr().to_canonical() == net.addr()
-    })
+    plain.prop_filter("IPv4 in disguise", |net| net.addr().to_canonical() == net.addr())
 }
 
 pub fn interfaces() -> impl Strategy<Value = InterfacePattern> {
-    let name = "[a-z][a-z0-9_.@-]{0,14}";
-    let any = "[^\\s\\pC/:\"\\\\*]{1,5}";
-    let name = prop_oneof![name, any].prop_filter("a name", |name| {
+    let usual = "[a-z][a-z0-9_.@-]{0,14}";
+    let odd = "[^\\s\\pC/:\"\\\\*]{1,5}";
+    let name = prop_oneof![usual, odd].prop_filter("a name", |name| {
         name.len() <= INTERFACE_NAME_MAX && name != "." && name != ".."
     });
     (name, any::<bool>()).prop_map(|(name, is_prefix)| match is_prefix {
@@ -97,7 +93,8 @@ pub fn interfaces() -> impl Strategy<Value = InterfacePattern> {
 }
 
 pub fn comments() -> impl Strategy<Value = Arc<str>> {
-    let text = prop_oneof!["[a-z ]{1,20}", "[^\"\\p{Cc}]{1,40}", "[-#:&*!|>'%@`{}\\[\\], ?\\\\]{1,8}"];
+    let text =
+        prop_oneof!["[a-z ]{1,20}", "[^\"\\p{Cc}]{1,40}", "[-#:&*!|>'%@`{}\\[\\], ?\\\\]{1,8}"];
     text.prop_filter("short", |text| text.len() <= COMMENT_MAX).prop_map(Arc::from)
 }
 
@@ -105,9 +102,8 @@ fn without_unreachable(mappings: Vec<Mapping>) -> Vec<Mapping> {
     let mut kept: Vec<Mapping> = Vec::new();
     for mapping in mappings {
         let is_reached = |m: &Mapping| !m.selector.overlaps(&mapping.selector);
-        let of_matches = |m: &Mapping| {
-            m.selector.matches.is_some() && !m.selector.covers(&mapping.selector)
-        };
+        let of_matches =
+            |m: &Mapping| m.selector.matches.is_some() && !m.selector.covers(&mapping.selector);
         let same = kept.iter().filter(|m| m.service == mapping.service);
         if same.into_iter().all(|m| is_reached(m) || of_matches(m)) {
             kept.push(mapping);
