@@ -1,14 +1,18 @@
 //! The file: YAML text to a [`MappingSet`], with every problem at its place, and back.
 //!
 //! The walk is text → [`document`] (a tree that knows its lines) → [`entry`] (what each entry
-//! asks) → [`resolve`] (what they ask together). Only [`source`] opens files.
+//! asks) → [`resolve`] (what they ask together). Only [`source`], [`trust`] and
+//! [`services`] look at the file system.
 
 mod document;
 mod entry;
+mod fields;
 mod report;
 mod resolve;
 mod selector;
+pub mod services;
 pub mod source;
+pub mod trust;
 mod value;
 mod write;
 

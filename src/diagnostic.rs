@@ -47,7 +47,7 @@ pub struct Position {
     pub column: u32,
     /// In characters; 0 is shown like 1.
     pub length: u32,
-    excerpt: Excerpt,
+    excerpt: Box<Excerpt>,
 }
 
 /// The part of a line around a column.
@@ -93,7 +93,7 @@ impl Position {
     pub fn new(text: &str, offset: usize, line: u32, column: u32, length: u32) -> Self {
         let offset = (0..=offset.min(text.len())).rev().find(|&o| text.is_char_boundary(o));
         let (before, after) = text.split_at(offset.unwrap_or(0));
-        Self { line, column, length, excerpt: Excerpt::new(before, after) }
+        Self { line, column, length, excerpt: Box::new(Excerpt::new(before, after)) }
     }
 }
 

@@ -1,21 +1,18 @@
 //! Files, directories and standard input to [`Source`]s: the only part of this room that opens
 //! anything. Nothing here blocks on a path that is no regular file.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
-use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::diagnostic::{Diagnostic, Place, Position};
-use crate::mapping::{Port, Protocol};
 
+use super::trust::Caller;
 use super::{Facts, Source};
 
 /// The largest file that is read, in bytes.
@@ -23,27 +20,6 @@ pub const SIZE_MAX: u64 = 16 << 20;
 
 /// What is read if no file is named.
 pub const DIRECTORY: &str = "/etc/portmap";
-
-/// Who runs portmap, which decides whose files are believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The effective user. Only for root, 0, are files checked: anyone else can do no harm.
-    pub user: u32,
-    /// Who asked root to run it; their files are believed as well.
-    pub invoked_by: Option<u32>,
-}
-
-impl Caller {
-    /// This process; the one who invoked it by sudo(8)'s `SUDO_UID`.
-    pub fn current() -> Self {
-        let invoked_by = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
-        Self { user: Uid::effective().as_raw(), invoked_by }
-    }
-
-    fn believes(self, owner: u32) -> bool {
-        owner == 0 || Some(owner) == self.invoked_by
-    }
-}
 
 /// What could be read, and what is wrong with the rest.
 #[derive(Debug, Default)]
@@ -81,7 +57,7 @@ struct Gatherer {
 /// Where standard input is counted as seen; no file has inode 0.
 const STDIN: (u64, u64) = (0, 0);
 
-type Outcome<T> = Result<T, Box<Diagnostic>>;
+pub(super) type Outcome<T> = Result<T, Diagnostic>;
 
 impl Gatherer {
     fn default_directory(&mut self, directory: &Path) {
@@ -93,7 +69,7 @@ impl Gatherer {
         let help = format!(
             "name a file, or begin with:\n  mkdir {name} && printf 'ports:\\n  80: 3000\\n' > {name}/web.yaml"
         );
-        self.gathered.diagnostics.push(*whole(&name.to_string(), message).help_boxed(help));
+        self.gathered.diagnostics.push(whole(&name.to_string(), message).help(help));
     }
 
     fn argument(&mut self, path: &Path) {
@@ -112,7 +88,7 @@ impl Gatherer {
     fn take(&mut self, outcome: Outcome<Source>) {
         match outcome {
             Ok(source) => self.gathered.sources.push(source),
-            Err(diagnostic) => self.gathered.diagnostics.push(*diagnostic),
+            Err(diagnostic) => self.gathered.diagnostics.push(diagnostic),
         }
     }
 
@@ -123,7 +99,7 @@ impl Gatherer {
         };
         if files.is_empty() {
             let diagnostic = whole(name, "the directory has no `*.yaml` or `*.yml` in it")
-                .help_boxed("put a file there, or name another; subdirectories are not read");
+                .help("put a file there, or name another; subdirectories are not read");
             return self.take(Err(diagnostic));
         }
         for file in files {
@@ -161,107 +137,15 @@ impl Gatherer {
         }
         let identity = (metadata.dev(), metadata.ino());
         if let Some(first) = self.seen.insert(identity, name.into()) {
-            return Err(whole(name, &format!("this is the same file as {first}"))
-                .help_boxed("name it once"));
+            return Err(
+                whole(name, &format!("this is the same file as {first}")).help("name it once")
+            );
         }
         if !is_handed_over {
-            self.check_trust(&file, path, name, &metadata)?;
+            self.caller.check(&file, path, name, &metadata)?;
         }
         from_bytes(name, read_limited(file, name)?)
     }
-
-    /// As root: whoever can write the file decides where root sends this host's connections.
-    fn check_trust(
-        &self,
-        file: &File,
-        path: &Path,
-        name: &str,
-        metadata: &Metadata,
-    ) -> Outcome<()> {
-        if self.caller.user != 0 {
-            return Ok(());
-        }
-        let real = real_path(file, path).map_err(|error| cannot("resolve", name, &error))?;
-        self.check_owner(name, &real, metadata)?;
-        if let Some(who) = foreign_writers(metadata) {
-            let help = format!("run `chmod {} {}`", who.chmod(), real.display());
-            return Err(whole(name, &format!("{} may write the file", who.name())).help_boxed(help));
-        }
-        let directory = real.parent().unwrap_or(Path::new("/"));
-        let metadata = fs::metadata(directory).map_err(|error| cannot("look at", name, &error))?;
-        self.check_owner(name, directory, &metadata)?;
-        // In a sticky directory, such as /tmp, only the owners of the file and of the directory
-        // can replace it (inode(7)), and both are believed by now.
-        let is_sticky = metadata.mode() & 0o1000 != 0;
-        match foreign_writers(&metadata) {
-            Some(who) if !is_sticky => {
-                let shown = directory.display();
-                let message = format!("{} may replace files in {shown}", who.name());
-                let help = format!("run `chmod {} {shown}`, or move the file", who.chmod());
-                Err(whole(name, &message).help_boxed(help))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn check_owner(&self, name: &str, path: &Path, metadata: &Metadata) -> Outcome<()> {
-        let owner = metadata.uid();
-        if self.caller.believes(owner) {
-            return Ok(());
-        }
-        let user = User::from_uid(Uid::from_raw(owner)).ok().flatten();
-        let user = user.map_or_else(|| format!("user {owner}"), |user| user.name);
-        let shown = path.display();
-        let message = format!("{shown} belongs to {user}, and root does not take orders from them");
-        Err(whole(name, &message).help_boxed(format!("look at it, then run `chown root {shown}`")))
-    }
-}
-
-/// Who else may write.
-#[derive(Clone, Copy)]
-enum Writers {
-    Group,
-    Others,
-}
-
-impl Writers {
-    fn name(self) -> &'static str {
-        match self {
-            Writers::Group => "its group",
-            Writers::Others => "everybody",
-        }
-    }
-
-    fn chmod(self) -> &'static str {
-        match self {
-            Writers::Group => "g-w",
-            Writers::Others => "go-w",
-        }
-    }
-}
-
-/// `None` if only the owner may write, be it through a group of which nobody else is a member,
-/// as distributions make for each user together with the umask 002.
-fn foreign_writers(metadata: &Metadata) -> Option<Writers> {
-    match metadata.mode() {
-        mode if mode & 0o002 != 0 => Some(Writers::Others),
-        mode if mode & 0o020 != 0 && !is_private_group(metadata) => Some(Writers::Group),
-        _ => None,
-    }
-}
-
-fn is_private_group(metadata: &Metadata) -> bool {
-    let user = User::from_uid(Uid::from_raw(metadata.uid())).ok().flatten();
-    let group = Group::from_gid(Gid::from_raw(metadata.gid())).ok().flatten();
-    let (Some(user), Some(group)) = (user, group) else { return false };
-    user.gid == group.gid
-        && user.name == group.name
-        && group.mem.iter().all(|member| *member == user.name)
-}
-
-/// The path of what is open, whatever links led there or have changed since.
-fn real_path(file: &File, path: &Path) -> io::Result<PathBuf> {
-    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).or_else(|_| fs::canonicalize(path))
 }
 
 /// Whether `path` is a descriptor of this process, as a shell makes for `<(…)`: opened by the
@@ -289,7 +173,7 @@ fn check_kind(metadata: &Metadata, name: &str) -> Outcome<()> {
         () => "a device",
     };
     Err(whole(name, &format!("this is {what}, not a file"))
-        .help_boxed(format!("to read from it, use standard input: `portmap … - < {name}`")))
+        .help(format!("to read from it, use standard input: `portmap … - < {name}`")))
 }
 
 fn rule_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -312,7 +196,7 @@ fn read_limited(reader: impl Read, name: &str) -> Outcome<Vec<u8>> {
     limited.read_to_end(&mut bytes).map_err(|error| cannot("read", name, &error))?;
     if bytes.len() as u64 > SIZE_MAX {
         let message = format!("the file is larger than {} MiB", SIZE_MAX >> 20);
-        return Err(whole(name, &message).help_boxed("is this the right file?"));
+        return Err(whole(name, &message).help("is this the right file?"));
     }
     Ok(bytes)
 }
@@ -321,7 +205,7 @@ fn read_limited(reader: impl Read, name: &str) -> Outcome<Vec<u8>> {
 fn from_bytes(name: &str, mut bytes: Vec<u8>) -> Outcome<Source> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(whole(name, "the file is UTF-16, not UTF-8")
-            .help_boxed(format!("convert it: `iconv -f UTF-16 -t UTF-8 {name}`")));
+            .help(format!("convert it: `iconv -f UTF-16 -t UTF-8 {name}`")));
     }
     if bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);
@@ -335,7 +219,7 @@ fn from_bytes(name: &str, mut bytes: Vec<u8>) -> Outcome<Source> {
     }
 }
 
-fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> Box<Diagnostic> {
+fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> Diagnostic {
     let start = bytes[..valid].iter().rposition(|&b| b == b'\n').map_or(0, |newline| newline + 1);
     let line = bytes[..start].iter().filter(|&&b| b == b'\n').count() as u32 + 1;
     let before = String::from_utf8_lossy(&bytes[start..valid]);
@@ -344,24 +228,14 @@ fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> Box<Diagnostic> {
     let position = Position::new(&String::from_utf8_lossy(rest), before.len(), line, column, 1);
     let place = Place { file: name.into(), position: Some(position) };
     let message = format!("byte 0x{:02x} here is not UTF-8", bytes[valid]);
-    Box::new(Diagnostic::error(Some(place), message).help("save the file as UTF-8"))
+    Diagnostic::error(Some(place), message).help("save the file as UTF-8")
 }
 
-fn whole(name: &str, message: &str) -> Box<Diagnostic> {
-    Box::new(Diagnostic::error(Some(Place::of_file(name)), message))
+pub(super) fn whole(name: &str, message: &str) -> Diagnostic {
+    Diagnostic::error(Some(Place::of_file(name)), message)
 }
 
-trait HelpBoxed {
-    fn help_boxed(self, help: impl Into<String>) -> Self;
-}
-
-impl HelpBoxed for Box<Diagnostic> {
-    fn help_boxed(self, help: impl Into<String>) -> Self {
-        Box::new((*self).help(help))
-    }
-}
-
-fn cannot(verb: &str, name: &str, error: &io::Error) -> Box<Diagnostic> {
+pub(super) fn cannot(verb: &str, name: &str, error: &io::Error) -> Diagnostic {
     whole(name, &format!("cannot {verb}: {error}"))
 }
 
@@ -381,53 +255,13 @@ pub fn facts() -> Facts {
     facts
 }
 
-/// The services database, services(5), read when first asked. Only the file: names that NSS would
-/// find elsewhere are not known.
-pub struct Services {
-    path: PathBuf,
-    names: OnceCell<HashMap<(String, Protocol), Port>>,
-}
-
-impl Services {
-    pub const PATH: &str = "/etc/services";
-
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), names: OnceCell::new() }
-    }
-
-    /// `None` also if there is no such file.
-    pub fn lookup(&self, name: &str, protocol: Protocol) -> Option<Port> {
-        let read = || services(&fs::read_to_string(&self.path).unwrap_or_default());
-        self.names.get_or_init(read).get(&(name.to_owned(), protocol)).copied()
-    }
-}
-
-impl Default for Services {
-    fn default() -> Self {
-        Self::new(Self::PATH)
-    }
-}
-
-/// Lines of `name port/protocol alias…  # comment`; the first of a name counts.
-fn services(text: &str) -> HashMap<(String, Protocol), Port> {
-    let mut names = HashMap::new();
-    for line in text.lines() {
-        let mut words = line.split('#').next().unwrap_or("").split_whitespace();
-        let (Some(name), Some(port)) = (words.next(), words.next()) else { continue };
-        let Some((port, protocol)) = port.split_once('/') else { continue };
-        let port = port.parse().ok().and_then(Port::new);
-        let (Some(port), Ok(protocol)) = (port, protocol.parse()) else { continue };
-        for name in std::iter::once(name).chain(words) {
-            names.entry((name.to_owned(), protocol)).or_insert(port);
-        }
-    }
-    names
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    use nix::unistd::Uid;
 
     use super::*;
 
@@ -518,7 +352,7 @@ mod tests {
         let said = dir.answer(Path::new("/dev/zero"), ANYONE);
         assert!(said.contains("this is a device, not a file"), "{said}");
         fs::create_dir(dir.0.join("d.yaml")).expect("directory");
-        let said = gather(&[dir.0.clone()], ANYONE).diagnostics;
+        let said = gather(std::slice::from_ref(&dir.0), ANYONE).diagnostics;
         assert_eq!(said[0].message, "this is a directory, not a file");
     }
 
@@ -539,7 +373,7 @@ mod tests {
     fn size_is_limited_while_reading() {
         let dir = Scratch::new();
         let large = dir.file("large.yaml", b"");
-        File::options()
+        fs::File::options()
             .write(true)
             .open(&large)
             .and_then(|file| file.set_len(SIZE_MAX + 1))
@@ -635,15 +469,5 @@ mod tests {
         let reader = OwnedFd::from(reader);
         let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));
         assert_eq!(names(&gather(&[path], root())), ["ports:"]);
-    }
-
-    #[test]
-    fn the_services_database_knows_aliases_and_protocols() {
-        let names = services("# comment\nhttp 80/tcp www # web\ntftp\t69/udp\nodd 0/tcp x/y\n");
-        let port = |name: &str, protocol| names.get(&(name.to_owned(), protocol)).map(|p| p.get());
-        assert_eq!(port("www", Protocol::Tcp), Some(80));
-        assert_eq!(port("http", Protocol::Udp), None);
-        assert_eq!(port("tftp", Protocol::Udp), Some(69));
-        assert_eq!(port("odd", Protocol::Tcp), None);
     }
 }
