@@ -16,12 +16,12 @@ use super::report::{Complaint, Spot};
 const DEPTH_MAX: usize = 32;
 
 /// Values of one file, with every alias counted as often as it is used.
-const NODES_MAX: u64 = 4_000_000;
+const NODES_MAX: u64 = 2_000_000;
 
 /// Commas and opening brackets of one file. saphyr-parser keeps a whole flow collection (`[…]`,
-/// `{…}`) as tokens of some 100 bytes until it knows that it is not a key, so this, not the size
-/// of the text, bounds its memory.
-const SEPARATORS_MAX: usize = 1_000_000;
+/// `{…}`) as tokens, up to a kilobyte for each comma, until it knows that it is not a key: this, not
+/// the size of the text, bounds its memory.
+const SEPARATORS_MAX: usize = 500_000;
 
 /// The nodes of one document in the order of the text; the first is the root.
 pub(super) struct Tree<'t> {

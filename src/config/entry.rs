@@ -14,14 +14,14 @@ use super::report::{Complaint, Report, Spot};
 use super::selector::{Criteria, Said};
 use super::value::{self, Ports, Protocols};
 
-const FILE_KEYS: [&str; 2] = ["ports", "defaults"];
-const CRITERIA_KEYS: [&str; 6] =
+pub(super) const FILE_KEYS: [&str; 2] = ["ports", "defaults"];
+pub(super) const CRITERIA_KEYS: [&str; 6] =
     ["protocol", "scope", "families", "interfaces", "sources", "addresses"];
 /// Of an entry under its port.
-const ENTRY_KEYS: [&str; 8] =
+pub(super) const ENTRY_KEYS: [&str; 8] =
     ["to", "comment", "protocol", "scope", "families", "interfaces", "sources", "addresses"];
 /// Of an entry in a sequence.
-const ITEM_KEYS: [&str; 9] = [
+pub(super) const ITEM_KEYS: [&str; 9] = [
     "port",
     "to",
     "comment",
@@ -243,37 +243,31 @@ impl Reader<'_> {
         body: NodeRef,
     ) -> Option<Entry> {
         let known: &[&str] = if outside.is_some() { &ENTRY_KEYS } else { &ITEM_KEYS };
-        let mut port = outside;
-        let mut to = None;
-        let mut comment = None;
-        let mut criteria = Criteria::default();
-        let mut sound = true;
         let before = self.report.errors();
+        let mut said = Criteria::default();
+        let (mut port, mut to, mut comment) = (outside, None, None);
         for (name, key, value) in self.fields(body, known, misplaced_key) {
             match name {
                 "port" => port = self.scalar(name, value).map(|text| (value, text)),
                 "to" => to = self.scalar(name, value).map(|text| (value, text)),
                 "comment" => comment = self.comment(value),
-                _ => sound &= self.criterion(&mut criteria, name, key, value, true),
+                _ => self.criterion(&mut said, name, key, value, true),
             }
         }
-        let complete = self.report.errors() == before;
-        if complete && port.is_none() {
-            self.missing(at, "port");
+        let is_sound = self.report.errors() == before;
+        if is_sound {
+            self.check_complete(at, port.is_some(), to.is_some());
         }
-        if complete && to.is_none() {
-            self.missing(at, "to");
-        }
-        let said = criteria.protocols.clone();
-        let criteria = criteria.or(&self.defaults);
+        let protocols = said.protocols.clone();
+        let criteria = said.or(&self.defaults);
         let left = port.and_then(|(node, text)| {
             let (ports, suffix) = self.left(node, text, criteria.protocols())?;
-            self.check_protocol_said_once(node, suffix, said.as_ref())?;
+            self.check_protocol_said_once(node, suffix, protocols.as_ref())?;
             Some((node, ports, suffix.unwrap_or(criteria.protocols())))
         });
         let right = to.and_then(|(node, text)| Some((node, self.right(node, text)?)));
-        let selectors = if sound { self.selectors(&criteria) } else { None };
-        let ((spot, ports, protocols), (to_node, to)) = (left?, right?);
+        let selectors = if is_sound { self.selectors(&criteria) } else { None };
+        let ((node, ports, protocols), (to_node, to)) = (left?, right?);
         self.check_widths(ports, to, to_node)?;
         Some(Entry {
             ports,
@@ -281,7 +275,7 @@ impl Reader<'_> {
             to: to.first,
             selectors: selectors?,
             comment,
-            spot: spot.spot(),
+            spot: node.spot(),
             to_spot: to_node.spot(),
         })
     }
@@ -351,13 +345,19 @@ impl Reader<'_> {
         self.fail(node, complaint)
     }
 
-    fn missing(&mut self, at: NodeRef, key: &str) {
-        let complaint = Complaint::new(format!("the entry has no `{key}`"))
+    fn check_complete(&mut self, at: NodeRef, has_port: bool, has_to: bool) {
+        let lacking = match (has_port, has_to) {
+            (true, true) => return,
+            (false, true) => "`port`",
+            (true, false) => "`to`",
+            (false, false) => "`port` and no `to`",
+        };
+        let complaint = Complaint::new(format!("the entry has no {lacking}"))
             .help("an entry needs both: `{ port: 80, to: 3000 }`");
         self.report.error(at.spot(), complaint);
     }
 
-    /// Reads one of [`CRITERIA_KEYS`]; whether it was sound.
+    /// Reads one of [`CRITERIA_KEYS`].
     fn criterion(
         &mut self,
         into: &mut Criteria,
@@ -365,50 +365,41 @@ impl Reader<'_> {
         key: NodeRef,
         node: NodeRef,
         in_entry: bool,
-    ) -> bool {
+    ) {
         let spot = key.spot();
-        let with = |defaults: &Criteria| match name {
-            "interfaces" => defaults.interfaces.is_some(),
-            "sources" => defaults.sources.is_some(),
-            "addresses" => defaults.addresses.is_some(),
-            _ => false,
-        };
-        let empty_allowed = in_entry && with(&self.defaults);
+        // An empty list takes back what the defaults say; where they say nothing, it may be meant
+        // as "nobody", and must not become "anybody".
+        let is_default = |named: bool| in_entry && named;
+        let interfaces = is_default(self.defaults.interfaces.is_some());
+        let sources = is_default(self.defaults.sources.is_some());
+        let addresses = is_default(self.defaults.addresses.is_some());
         match name {
-            "scope" => {
-                let scope = self.scalar(name, node);
-                let scope = scope.and_then(|text| self.take(node, value::scope(text)));
-                into.scope = scope.map(|value| Said { value, spot });
-                into.scope.is_some()
-            }
             "protocol" => {
-                let union = |list: Vec<Protocols>| {
+                let all = |list: Vec<Protocols>| {
                     list.into_iter().fold(Protocols::default(), Protocols::union)
                 };
-                let list = self.list(name, node, false, value::protocols);
-                into.protocols = list.map(|list| Said { value: union(list), spot });
-                into.protocols.is_some()
+                into.protocols =
+                    Said::at(spot, self.list(name, node, false, value::protocols).map(all));
+            }
+            "scope" => {
+                let text = self.scalar(name, node);
+                let scope = text.and_then(|text| self.take(node, value::scope(text)));
+                into.scope = Said::at(spot, scope);
             }
             "families" => {
-                let list = self.list(name, node, false, value::family);
-                into.families = list.map(|list| Said { value: both_or_one(&list), spot });
-                into.families.is_some()
+                let families = self.list(name, node, false, value::family);
+                into.families = Said::at(spot, families.map(|list| both_or_one(&list)));
             }
             "interfaces" => {
-                let list = self.list(name, node, empty_allowed, value::interface);
+                let list = self.list(name, node, interfaces, value::interface);
                 let list = list.filter(|list| self.check_few(node, list.len()));
-                into.interfaces = list.map(|value| Said { value, spot });
-                into.interfaces.is_some()
+                into.interfaces = Said::at(spot, list);
             }
             "sources" => {
-                let list = self.list(name, node, empty_allowed, value::network);
-                into.sources = list.map(|value| Said { value, spot });
-                into.sources.is_some()
+                into.sources = Said::at(spot, self.list(name, node, sources, value::network));
             }
             _ => {
-                let list = self.list(name, node, empty_allowed, value::network);
-                into.addresses = list.map(|value| Said { value, spot });
-                into.addresses.is_some()
+                into.addresses = Said::at(spot, self.list(name, node, addresses, value::network));
             }
         }
     }

@@ -67,7 +67,8 @@ impl Gatherer {
         let name = directory.display();
         let message = "no file is named, and the directory read in that case does not exist";
         let help = format!(
-            "name a file, or begin with:\n  mkdir {name} && printf 'ports:\\n  80: 3000\\n' > {name}/web.yaml"
+            "name a file, or begin with one: `mkdir {name} && printf 'ports:\\n  80: 3000\\n' > \
+             {name}/web.yaml`"
         );
         self.gathered.diagnostics.push(whole(&name.to_string(), message).help(help));
     }
@@ -336,7 +337,8 @@ mod tests {
         );
         let gathered = gather_or(&[], &dir.0.join("none"), ANYONE);
         let said = gathered.diagnostics[0].to_string();
-        assert!(said.contains("no file is named") && said.contains("80: 3000"), "{said}");
+        assert!(said.contains("no file is named"), "{said}");
+        assert!(said.ends_with("none/web.yaml`\n"), "{said}");
     }
 
     #[test]
