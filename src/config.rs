@@ -1,7 +1,7 @@
 //! The file: YAML text to a [`MappingSet`], with every problem at its place, and back.
 //!
-//! The walk is text → [`document`] (a tree that knows its lines) → [`entry`] (what each entry
-//! asks) → [`resolve`] (what they ask together). Only [`source`], [`trust`] and
+//! The walk is text → `document` (a tree that knows its lines) → `entry` (what each entry
+//! asks) → `resolve` (what they ask together). Only [`source`], [`trust`] and
 //! [`services`] look at the file system.
 
 mod document;
