@@ -4,6 +4,8 @@
 //! asks) → `resolve` (what they ask together). Only [`source`], [`trust`] and
 //! [`services`] look at the file system.
 
+#![forbid(unsafe_code)]
+
 mod document;
 mod entry;
 mod fields;

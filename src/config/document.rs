@@ -4,8 +4,6 @@
 //! cannot change what a file means. Aliases lead to the node they name; how much they would expand
 //! to is counted while reading, so that an alias bomb costs no more than its text.
 
-#![forbid(unsafe_code)]
-
 use std::borrow::Cow;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};

@@ -1,7 +1,5 @@
 //! The tree of one file to its entries, each checked for itself.
 
-#![forbid(unsafe_code)]
-
 use std::sync::Arc;
 
 use crate::diagnostic::quoted;

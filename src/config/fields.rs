@@ -1,7 +1,5 @@
 //! The keys of a mapping, merge keys followed, and the values behind them.
 
-#![forbid(unsafe_code)]
-
 use std::collections::HashSet;
 
 use crate::diagnostic::quoted;

@@ -1,7 +1,5 @@
 //! The problems found so far, of all files, kept small however many there are.
 
-#![forbid(unsafe_code)]
-
 use std::collections::HashMap;
 
 use crate::diagnostic::{Diagnostic, Place, Position, Severity};

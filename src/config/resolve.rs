@@ -1,7 +1,5 @@
 //! What all entries ask together: one [`MappingSet`], and where they contradict each other.
 
-#![forbid(unsafe_code)]
-
 use std::collections::HashSet;
 
 use crate::mapping::{Family, Mapping, MappingSet, Port, Protocol, Scope, Selector, Service};

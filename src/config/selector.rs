@@ -1,7 +1,5 @@
 //! What an entry or the defaults say about whom they are meant for, to selectors.
 
-#![forbid(unsafe_code)]
-
 use std::sync::Arc;
 
 use ipnet::IpNet;

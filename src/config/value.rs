@@ -1,7 +1,5 @@
 //! The text of one scalar to a value, or what is wrong with it.
 
-#![forbid(unsafe_code)]
-
 use ipnet::IpNet;
 
 use crate::diagnostic::quoted;

@@ -1,7 +1,5 @@
 //! A [`MappingSet`] to the text of a file that reads back as the same set.
 
-#![forbid(unsafe_code)]
-
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 
