@@ -9,7 +9,7 @@ DESTDIR ?=
 RULES   ?= rules/dev.yaml
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 BIN     := $(TARGET)/release/portmap
-SHARE   := $(TARGET)/share
+SHARE   := $(TARGET)/release/share
 HELLO   := $(TARGET)/release/hello
 ROOT    := $(DESTDIR)$(PREFIX)
 SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -47,7 +47,8 @@ install: $(BIN) ## install below $(DESTDIR)$(PREFIX)
 	@packaging/share.sh $(BIN) $(SHARE)
 	$(INSTALL) -d $(ROOT)/bin $(ROOT)/share/man/man1 $(ROOT)/share/man/man5 \
 	  $(ROOT)/share/bash-completion/completions $(ROOT)/share/zsh/site-functions \
-	  $(ROOT)/share/fish/vendor_completions.d $(ROOT)/share/portmap \
+	  $(ROOT)/share/fish/vendor_completions.d \
+	  $(addprefix $(ROOT)/share/portmap/,init boot hooks) \
 	  $(ROOT)/share/doc/portmap-nft/examples $(ROOT)/lib/systemd/system
 	$(INSTALL) -m 755 $(BIN) $(ROOT)/bin/portmap
 	$(INSTALL) -m 644 $(SHARE)/man/man1/*.1 $(ROOT)/share/man/man1
@@ -56,7 +57,12 @@ install: $(BIN) ## install below $(DESTDIR)$(PREFIX)
 	$(INSTALL) -m 644 $(SHARE)/completions/_portmap $(ROOT)/share/zsh/site-functions/_portmap
 	$(INSTALL) -m 644 $(SHARE)/completions/portmap.fish $(ROOT)/share/fish/vendor_completions.d/portmap.fish
 	$(INSTALL) -m 644 $(SHARE)/rules.schema.json $(ROOT)/share/portmap/rules.schema.json
+	$(INSTALL) -m 755 packaging/openrc/portmap-nft $(ROOT)/share/portmap/init/openrc
+	$(INSTALL) -m 755 packaging/sysv/portmap-nft $(ROOT)/share/portmap/init/sysv
+	$(INSTALL) -m 755 packaging/boot/portmap-boot $(ROOT)/share/portmap/boot/portmap-boot
+	$(INSTALL) -m 755 packaging/hooks/portmap-converge $(ROOT)/share/portmap/hooks/portmap-converge
 	$(INSTALL) -m 644 rules/*.yaml $(ROOT)/share/doc/portmap-nft/examples
+	$(INSTALL) -m 644 docs/*.md LICENSE $(ROOT)/share/doc/portmap-nft
 	@for unit in $(UNITS); do \
 	  echo "$$unit > $(ROOT)/lib/systemd/system/$$unit"; \
 	  sed 's|/usr/bin/portmap|$(PREFIX)/bin/portmap|g' packaging/systemd/$$unit > $(ROOT)/lib/systemd/system/$$unit && \
