@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::inputs::{FULL, Mappings, TEN};
-use crate::measure::{Contender, Rounds, Series, installed, interleave};
+use crate::inputs::{FULL, Mappings, TEN, changed_target, target};
+use crate::measure::{Contender, Rounds, Series, installed, interleave, median};
 use crate::namespace::Namespace;
 use crate::report::{Bar, Table, memory, plot, time};
 use crate::{Check, Report};
@@ -125,6 +126,8 @@ impl<'a> Applies<'a> {
         check(report, "first apply of 60,000 mappings, of nft -f with a map", &series, 0.35);
         check_memory(report, "peak memory with 60,000 mappings", &series[0], 80.0);
 
+        self.phases(report, "first apply of 60,000", &yaml)?;
+
         let ten = Mappings::new(TEN);
         let (yaml, map) = (file("ten.yaml"), file("ten.nft"));
         ten.yaml(&yaml)?;
@@ -140,6 +143,38 @@ impl<'a> Applies<'a> {
             &commit_table(&series),
         );
         check_memory(report, "peak memory with 10 mappings", &series[0], 8.0);
+        self.phases(report, "first apply of 10", &yaml)
+    }
+
+    /// What portmap itself says it spent its time on: lines like `commit: 44.1 ms`.
+    fn phases(&self, report: &mut Report, title: &str, yaml: &Path) -> Result<()> {
+        let mut phases: Vec<(String, Vec<Duration>)> = Vec::new();
+        for _ in 0..self.rounds.heavy {
+            Namespace::enter_new()?;
+            let said = self.fresh(yaml).arg("--verbose").output()?.stderr;
+            for line in String::from_utf8_lossy(&said).lines() {
+                let Some((phase, took)) = line.split_once(": ") else { continue };
+                let Some(Ok(took)) = took.strip_suffix(" ms").map(str::parse::<f64>) else {
+                    continue;
+                };
+                let took = Duration::from_secs_f64(took / 1e3);
+                match phases.iter_mut().find(|(known, _)| known == phase) {
+                    Some((_, times)) => times.push(took),
+                    None => phases.push((phase.to_string(), vec![took])),
+                }
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        if phases.is_empty() {
+            return Ok(());
+        }
+        let rows = phases.into_iter().map(|(phase, times)| vec![phase, time(median(times))]);
+        let table = Table { head: vec!["step of portmap's", "median"], rows: rows.collect() };
+        report.section(
+            &format!("Where the time goes: {title}"),
+            "As `portmap apply --verbose` tells it.",
+            &table,
+        );
         Ok(())
     }
 
@@ -156,15 +191,30 @@ impl<'a> Applies<'a> {
             apply(&mut self.portmap(&yaml, &state))?;
             let theirs = Namespace::enter_new()?;
             apply(&mut nft(&map))?;
+            let touched_state = self.state();
+            let touched = Namespace::enter_new()?;
+            apply(&mut self.portmap(&yaml, &touched_state))?;
+            let foreign = self.dir.join("foreign.nft");
+            std::fs::write(&foreign, "add table ip foreign\ndelete table ip foreign\n")?;
             let mut contenders = vec![
                 within("portmap apply", &ours, || self.portmap(&yaml, &state)),
                 within("nft -f, one map", &theirs, || nft(&map)),
+                Contender {
+                    name: "portmap apply, ruleset touched",
+                    heavy: false,
+                    prepare: Box::new(|| {
+                        touched.enter()?;
+                        apply(&mut nft(&foreign))?;
+                        Ok(self.portmap(&yaml, &touched_state))
+                    }),
+                },
             ];
             let series = interleave(&mut contenders, self.rounds, false, self.dir)?;
             report.section(
                 title,
                 "What the file says is active already. nft replaces the table, as it has no way \
-                 to tell.",
+                 to tell. Touched: another program has changed the ruleset since, so that portmap \
+                 has to read its table to know.",
                 &table(&series),
             );
             check(report, what, &series, limit);
@@ -192,7 +242,7 @@ impl<'a> Applies<'a> {
                 ),
             )
         };
-        let (usual, other) = (crate::inputs::target(CHANGED), 65_000);
+        let (usual, other) = (target(CHANGED), changed_target(CHANGED));
         elements("a", other, usual)?;
         elements("b", usual, other)?;
 

@@ -24,6 +24,11 @@ pub struct Mappings {
     pub changed: Option<u16>,
 }
 
+/// Where the changed mapping leads.
+pub const fn changed_target(port: u16) -> u16 {
+    target(port % 60_000 + 1)
+}
+
 impl Mappings {
     pub fn new(ports: RangeInclusive<u16>) -> Mappings {
         Mappings { ports, changed: None }
@@ -31,7 +36,7 @@ impl Mappings {
 
     fn pairs(&self) -> impl Iterator<Item = (u16, u16)> {
         self.ports.clone().map(|port| match self.changed {
-            Some(changed) if changed == port => (port, 65_000),
+            Some(changed) if changed == port => (port, changed_target(port)),
             _ => (port, target(port)),
         })
     }
