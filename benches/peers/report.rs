@@ -65,7 +65,7 @@ pub struct Bar {
 
 /// Horizontal bars on a panel of its own, so that it can be read on any page.
 pub fn plot(title: &str, legend: Option<(&str, &str)>, bars: &[Bar]) -> String {
-    const LEFT: f64 = 250.0;
+    const LEFT: f64 = 310.0;
     const ROOM: f64 = 400.0;
     const STEP: f64 = 28.0;
     let top = if legend.is_some() { 76.0 } else { 52.0 };
@@ -75,7 +75,7 @@ pub fn plot(title: &str, legend: Option<(&str, &str)>, bars: &[Bar]) -> String {
     let out = &mut svg;
     let _ = writeln!(
         out,
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height}" width="760" height="{height}" role="img" aria-label="{title}">
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 820 {height}" width="820" height="{height}" role="img" aria-label="{title}">
 <style>
   .panel {{ fill: #ffffff; stroke: #d0d7de }}
   text {{ fill: #1f2328; font: 13px system-ui, sans-serif }}
@@ -89,7 +89,7 @@ pub fn plot(title: &str, legend: Option<(&str, &str)>, bars: &[Bar]) -> String {
     .peer {{ fill: #9198a1 }} .peer.part {{ fill: #535a63 }}
   }}
 </style>
-<rect class="panel" x="0.5" y="0.5" width="759" height="{}" rx="6"/>
+<rect class="panel" x="0.5" y="0.5" width="819" height="{}" rx="6"/>
 <text class="title" x="16" y="30">{title}</text>"##,
         height - 1.0,
     );
