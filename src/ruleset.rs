@@ -130,6 +130,13 @@ impl Map {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Where a map of ports sends a service.
+    pub fn target(&self, service: Service) -> Option<&Target> {
+        let Map::Ports(elements) = self else { return None };
+        let at = elements.binary_search_by_key(&service, |(service, _)| *service).ok()?;
+        Some(&elements[at].1)
+    }
 }
 
 /// How large a map is made for `len` elements (`NFTA_SET_DESC_SIZE`), and whether it counts.
