@@ -102,7 +102,9 @@ $(HELLO): examples/hello.rs
 	rustc --edition 2024 -O $< -o $@
 
 test: deps ## run every test
+	cargo build --locked
 	cargo test --locked --no-run
+	tests/hooks/run $(TARGET)/debug/portmap
 	packaging/private.sh cargo test --locked
 
 lint: build-deps ## formatting, clippy and documentation, with no warning let through
