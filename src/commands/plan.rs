@@ -24,6 +24,7 @@ pub fn preview(ui: &Ui, input: &cli::Input, detailed_exitcode: bool) -> Result<E
         after: &rules.mapping,
         replaced: &state.strange(&rules.mapping),
         generation: None,
+        trial: None,
         warnings: &rules.warnings,
         done: false,
     };
