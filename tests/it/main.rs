@@ -2,8 +2,11 @@
 //! own and leaves the machine's ruleset alone; see [`support`].
 
 mod changes;
+mod examples;
 mod kernel_facts;
+mod kernel_properties;
 mod privileges;
+mod properties;
 mod redirects;
 mod support;
 
