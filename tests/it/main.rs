@@ -3,6 +3,7 @@
 
 mod changes;
 mod examples;
+mod iptables;
 mod kernel_facts;
 mod kernel_properties;
 mod privileges;
