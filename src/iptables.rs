@@ -70,9 +70,17 @@ impl Script<'_> {
         };
         let matches = selector.matches.as_deref();
         let interfaces = matches.map(|m| m.interfaces.as_slice()).unwrap_or_default();
+        for interface in interfaces.iter().filter(|i| interface_match(i).is_none()) {
+            let (service, to) = (m.service, m.to);
+            writeln!(f, "# {service} -> {to}: iptables reads the + of {interface} as an asterisk")?;
+        }
+        let interfaces: Vec<_> = interfaces.iter().filter_map(interface_match).collect();
+        if interfaces.is_empty() && matches.is_some_and(|m| !m.interfaces.is_empty()) {
+            return Ok(());
+        }
         let sources = matches.map(|m| m.sources.as_slice()).unwrap_or_default();
         let addresses = matches.map(|m| m.addresses.as_slice()).unwrap_or_default();
-        for interface in alternatives(interfaces, interface_match) {
+        for interface in alternatives(&interfaces, String::clone) {
             for source in alternatives(sources, |net| network_match("-s", net)) {
                 for address in alternatives(addresses, |net| network_match("-d", net)) {
                     let chain = chain(hook);
@@ -105,11 +113,12 @@ fn alternatives<T>(values: &[T], text: impl Fn(&T) -> String) -> Vec<String> {
     if values.is_empty() { vec![String::new()] } else { values.iter().map(text).collect() }
 }
 
-/// `+` is iptables' spelling of a trailing `*`.
-fn interface_match(interface: &InterfacePattern) -> String {
+/// `+` is iptables' spelling of a trailing `*`. There is none of a name that ends with one.
+fn interface_match(interface: &InterfacePattern) -> Option<String> {
     match interface {
-        InterfacePattern::Name(name) => format!(" -i {name}"),
-        InterfacePattern::Prefix(prefix) => format!(" -i {prefix}+"),
+        InterfacePattern::Name(name) if name.ends_with('+') => None,
+        InterfacePattern::Name(name) => Some(format!(" -i {name}")),
+        InterfacePattern::Prefix(prefix) => Some(format!(" -i {prefix}+")),
     }
 }
 

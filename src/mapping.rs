@@ -175,7 +175,8 @@ impl Family {
 
 /// The name of a network interface, or the beginning of one followed by `*`.
 ///
-/// The kernel's limit is 15 bytes (`IFNAMSIZ` less the closing zero), for a pattern without its `*`.
+/// The kernel's limit is 15 bytes (`IFNAMSIZ` less the closing zero). A beginning of that length is
+/// a whole name: [`Selector::new`] makes it one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum InterfacePattern {
     Name(Arc<str>),
@@ -248,8 +249,9 @@ impl Selector {
     }
 
     /// Brings `matches` into the canonical form and keeps the invariants: aggregates networks,
-    /// drops covered interface names, narrows the scope to `External` if interfaces are named and
-    /// the family to that of the networks.
+    /// drops covered interface names, takes the `*` from a name that is as long as names can be,
+    /// narrows the scope to `External` if interfaces are named and the family to that of the
+    /// networks.
     ///
     /// `None` where nothing could ever match: interfaces with scope `Local`, networks of both
     /// families or of another one than `family`. (A file's entry with networks of both families
@@ -311,6 +313,15 @@ fn interface_covers(a: &InterfacePattern, b: &InterfacePattern) -> bool {
 }
 
 fn canonical_interfaces(mut interfaces: Vec<InterfacePattern>) -> Vec<InterfacePattern> {
+    for interface in &mut interfaces {
+        // There is no longer name that could begin with it, and neither nft nor iptables takes a
+        // pattern of so many bytes with its `*`.
+        if let InterfacePattern::Prefix(prefix) = interface
+            && prefix.len() >= INTERFACE_NAME_MAX
+        {
+            *interface = InterfacePattern::Name(Arc::clone(prefix));
+        }
+    }
     interfaces.sort();
     interfaces.dedup();
     let covered = |i: &InterfacePattern| {

@@ -180,10 +180,10 @@ impl Change<'_> {
             (Map::Ports(want), Map::Ports(have)) => {
                 let (gone, new) = merge(want, have, |(service, _)| *service);
                 let services: Vec<_> = gone.iter().map(|(service, _)| *service).collect();
-                let elements: Vec<_> = new
-                    .into_iter()
-                    .map(|(s, t)| (*s, t.clone(), self.carried.element(name, *s, t)))
-                    .collect();
+                let counted = self.is_counted(name);
+                let carried = |s, t| if counted { self.carried.element(name, s, t) } else { None };
+                let elements: Vec<_> =
+                    new.into_iter().map(|(s, t)| (*s, t.clone(), carried(*s, t))).collect();
                 (
                     (!services.is_empty()).then_some(Step::DeletePorts { map: name, services }),
                     (!elements.is_empty()).then_some(Step::AddPorts { map: name, elements }),
@@ -202,6 +202,14 @@ impl Change<'_> {
             // A map of ports and the verdict map have different names.
             (Map::Ports(_), Map::Selected(_)) | (Map::Selected(_), Map::Ports(_)) => (None, None),
         }
+    }
+
+    /// Whether a map counts, now or once it is made. The kernel would take a counter for a single
+    /// element of one that does not.
+    fn is_counted(&self, name: MapName) -> bool {
+        let found = self.observed.shapes.get(&name).copied();
+        let shape = found.or_else(|| self.desired.maps.get(&name).map(shape_of));
+        shape.is_some_and(|shape| shape.counted)
     }
 
     /// Deletions, then additions, over all chains.

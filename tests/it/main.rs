@@ -3,8 +3,12 @@
 
 mod changes;
 mod docs;
+mod examples;
+mod iptables;
 mod kernel_facts;
+mod kernel_properties;
 mod privileges;
+mod properties;
 mod redirects;
 mod support;
 

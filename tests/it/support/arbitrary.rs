@@ -20,6 +20,35 @@ pub fn mapping_sets() -> impl Strategy<Value = MappingSet> {
     })
 }
 
+/// Several that have much in common, as mappings that follow each other on a machine do.
+#[allow(dead_code, reason = "not every crate that includes this file has a use for it")]
+pub fn neighbours(n: usize) -> impl Strategy<Value = Vec<MappingSet>> {
+    let whole = prop::collection::vec(runs(), 0..8);
+    // What each makes of a mapping of the whole: mostly the same.
+    let edits = prop_oneof![4 => Just(0u8), 2 => Just(1), 1 => Just(2), 1 => Just(3), 1 => Just(4)];
+    let edits = prop::collection::vec(prop::collection::vec(edits, 8), n);
+    (whole, edits).prop_map(|(whole, edits)| {
+        let variant = |edits: Vec<u8>| {
+            let runs = whole.iter().zip(edits).flat_map(|(run, edit)| varied(run.clone(), edit));
+            MappingSet::new(without_chains(without_unreachable(runs.collect())))
+        };
+        edits.into_iter().map(variant).collect()
+    })
+}
+
+fn varied(mut run: Vec<Mapping>, edit: u8) -> Vec<Mapping> {
+    for mapping in &mut run {
+        match edit {
+            1 => return Vec::new(),
+            2 => mapping.to = Port::new(mapping.to.get() ^ 1).unwrap_or(mapping.to),
+            3 => mapping.comment = Some("another one".into()),
+            4 => mapping.selector = Selector::of(mapping.selector.scope, mapping.selector.family),
+            _ => {}
+        }
+    }
+    run
+}
+
 /// Neighbouring ports that go to neighbouring ports: 1 to 4 of them.
 fn runs() -> impl Strategy<Value = Vec<Mapping>> {
     (mappings(), 0..4u16).prop_map(|(first, more)| {

@@ -3,8 +3,11 @@
 //! - [`namespace`]: a network namespace that dies with its test, and commands inside it;
 //! - [`world`]: a host with clients around it, joined by veth pairs;
 //! - [`net`]: servers that say who they are, clients that ask;
-//! - [`portmap`]: the program under test, run on a host.
+//! - [`portmap`]: the program under test, run on a host;
+//! - [`arbitrary`]: any mapping; [`model`]: the kernel's part, without a kernel.
 
+pub mod arbitrary;
+pub mod model;
 pub mod namespace;
 pub mod net;
 pub mod portmap;

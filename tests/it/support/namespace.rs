@@ -118,7 +118,7 @@ impl Namespace {
 
     /// Runs the command with this input, and returns what it printed. It must succeed.
     #[track_caller]
-    fn output(&self, command: &mut Command, stdin: &str) -> String {
+    pub fn output(&self, command: &mut Command, stdin: &str) -> String {
         let output = feed(command, stdin);
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(

@@ -65,6 +65,16 @@ impl Namespace {
     pub fn table(&self) -> String {
         without_stamp(&self.nft("list table inet portmap"))
     }
+
+    /// The same by object, sorted: nft lists objects in the order in which they were made.
+    #[track_caller]
+    pub fn blocks(&self) -> Vec<String> {
+        let table = without_expiry(&self.table());
+        let body = table.split_once('\n').map_or("", |(_, body)| body);
+        let mut blocks: Vec<_> = body.split("\n\t}\n").map(str::trim).map(str::to_owned).collect();
+        blocks.sort();
+        blocks
+    }
 }
 
 /// The stamp stands at the end of a rule: ` comment "generation 12, ruleset 57, …"`.
@@ -74,6 +84,13 @@ fn without_stamp(listing: &str) -> String {
         None => format!("{line}\n"),
     };
     listing.lines().map(line).collect()
+}
+
+/// What is left of a gate's time: ` expires 59s792ms`.
+fn without_expiry(listing: &str) -> String {
+    let mut parts = listing.split(" expires ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.find([',', ' ']).map_or("", |at| &part[at..]))
 }
 
 impl Portmap {

@@ -1,0 +1,504 @@
+//! What holds for every mapping, and for every change from one to another; without a kernel.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use portmap::mapping::{Family, Mapping, MappingSet, Port, Scope, Selector, Service};
+use portmap::plan::{Step, plan, reason_to_rebuild, restamp};
+use portmap::ruleset::{
+    ChainName, Counter, Hook, Layer, Map, MapName, MapShape, Observed, Rule, Ruleset, Stamp,
+    Target, Trial, desired, map_shape,
+};
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use crate::support::arbitrary::{mapping_sets, neighbours, ports, services};
+use crate::support::model::{Model, observe};
+
+/// What is wanted: a mapping, perhaps another on trial, a stamp.
+#[derive(Clone, Debug)]
+struct Wanted {
+    mapping: MappingSet,
+    trial: Option<(MappingSet, Duration)>,
+    stamp: Option<Stamp>,
+}
+
+impl Wanted {
+    /// `None`: no table at all.
+    fn ruleset(&self) -> Option<Ruleset> {
+        let trial = self.trial.as_ref().map(|(mapping, time)| Trial { mapping, time: *time });
+        (!self.mapping.is_empty() || trial.is_some())
+            .then(|| desired(&self.mapping, trial, self.stamp))
+    }
+}
+
+fn stamps() -> impl Strategy<Value = Stamp> {
+    (any::<u64>(), any::<u32>(), any::<Option<u64>>())
+        .prop_map(|(generation, ruleset, input)| Stamp { generation, ruleset, input })
+}
+
+/// Two that have much in common, as what is and what is to be mostly do.
+fn changes() -> impl Strategy<Value = (Wanted, Wanted)> {
+    let times = || prop::option::weighted(0.4, (1..100u64).prop_map(Duration::from_secs));
+    let stamps = || prop::option::of(stamps());
+    (neighbours(4), times(), times(), stamps(), stamps(), 0..3u8).prop_map(
+        |(sets, before, after, stamp, new_stamp, confirmed)| {
+            let [a, b, c, d] = <[MappingSet; 4]>::try_from(sets).expect("4");
+            let trial = before.map(|time| (b.clone(), time));
+            let before = Wanted { mapping: a.clone(), trial, stamp };
+            let mapping = match confirmed {
+                // As confirm does, as rollback does, and anything else.
+                0 => b,
+                1 => a,
+                _ => c,
+            };
+            let trial = after.map(|time| (d, time));
+            (before, Wanted { mapping, trial, stamp: new_stamp })
+        },
+    )
+}
+
+/// How a table that was once as wanted may be found.
+#[derive(Clone, Debug)]
+struct Fate {
+    /// Connections of each counter, as often as there are any.
+    counts: Vec<u8>,
+    /// Seconds left of a trial.
+    left: u64,
+    foreign: Vec<String>,
+    /// Maps that are as large as they have elements.
+    tight: bool,
+    uncounted: bool,
+    /// What somebody did to objects that look like ours.
+    tampering: Vec<Tampering>,
+}
+
+#[derive(Clone, Debug)]
+enum Tampering {
+    DropElement(Index),
+    Redirect(Index, Port),
+    DropRule(Index),
+    SwapRules(Index),
+    AddChain(Layer, Service),
+    AddMap(Layer, Scope, Family, Service, Port),
+}
+
+fn fates() -> impl Strategy<Value = Fate> {
+    (
+        prop::collection::vec(0..4u8, 1..20),
+        0..100u64,
+        prop_oneof![4 => Just(vec![]), 1 => Just(vec!["chain strange".to_owned()])],
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(|(counts, left, foreign, tight, uncounted)| Fate {
+            counts,
+            left,
+            foreign,
+            tight,
+            uncounted,
+            tampering: Vec::new(),
+        })
+}
+
+fn tampering() -> impl Strategy<Value = Tampering> {
+    let index = any::<Index>;
+    let layer = || select(&[Layer::Active, Layer::Trial][..]);
+    prop_oneof![
+        index().prop_map(Tampering::DropElement),
+        (index(), ports()).prop_map(|(index, port)| Tampering::Redirect(index, port)),
+        index().prop_map(Tampering::DropRule),
+        index().prop_map(Tampering::SwapRules),
+        (layer(), services()).prop_map(|(layer, service)| Tampering::AddChain(layer, service)),
+        (layer(), select(&Scope::ALL), select(&Family::ALL), services(), ports()).prop_map(
+            |(layer, scope, family, s, to)| Tampering::AddMap(layer, scope, family, s, to)
+        ),
+    ]
+}
+
+impl Tampering {
+    fn with(&self, ruleset: &mut Ruleset) {
+        match self {
+            Tampering::DropElement(index) | Tampering::Redirect(index, _) => {
+                let maps = ruleset.maps.values_mut().filter(|map| !map.is_empty());
+                let maps: Vec<_> = maps.collect();
+                if maps.is_empty() {
+                    return;
+                }
+                let at = index.index(maps.len());
+                match (self, maps.into_iter().nth(at).expect("within")) {
+                    (Tampering::Redirect(_, to), Map::Ports(elements)) => {
+                        let at = index.index(elements.len());
+                        elements[at].1.to = *to;
+                    }
+                    (_, Map::Ports(elements)) => _ = elements.remove(index.index(elements.len())),
+                    (_, Map::Selected(list)) => _ = list.remove(index.index(list.len())),
+                }
+            }
+            Tampering::DropRule(index) | Tampering::SwapRules(index) => {
+                let chains = ruleset.chains.values_mut().filter(|rules| !rules.is_empty());
+                let chains: Vec<_> = chains.collect();
+                if chains.is_empty() {
+                    return;
+                }
+                let at = index.index(chains.len());
+                let rules = chains.into_iter().nth(at).expect("within");
+                let at = index.index(rules.len());
+                if matches!(self, Tampering::DropRule(_)) {
+                    rules.remove(at);
+                } else {
+                    rules.swap(0, at);
+                }
+            }
+            Tampering::AddChain(layer, service) => {
+                ruleset.chains.entry(ChainName::Service(*layer, *service)).or_default();
+            }
+            Tampering::AddMap(layer, scope, family, service, to) => {
+                let elements = vec![(*service, Target { to: *to, comment: None })];
+                let name = MapName::Ports(*layer, *scope, *family);
+                ruleset.maps.entry(name).or_insert(Map::Ports(elements));
+            }
+        }
+    }
+}
+
+impl Fate {
+    fn of(&self, mut ruleset: Ruleset) -> Observed {
+        if let Some(gate) = &mut ruleset.gate {
+            gate.left = gate.timeout.min(Duration::from_secs(self.left));
+        }
+        for tampering in &self.tampering {
+            tampering.with(&mut ruleset);
+        }
+        let mut observed = observe(&ruleset, |name, map| {
+            let usual = map_shape(map.len());
+            let size = if self.tight { map.len().max(1) as u32 } else { usual.size };
+            let counted = !self.uncounted && matches!(name, MapName::Ports(..));
+            MapShape { size, counted }
+        });
+        let mut counts = self.counts.iter().cycle().map(|n| {
+            let packets = u64::from(*n);
+            Counter { packets, bytes: 60 * packets }
+        });
+        let mut next = || counts.next().expect("endless");
+        for (name, map) in &ruleset.maps {
+            if let Map::Ports(elements) = map
+                && observed.shapes[name].counted
+            {
+                let counted = elements.iter().map(|(service, _)| ((*name, *service), next()));
+                let counted = counted.filter(|(_, counter)| counter.packets > 0);
+                observed.counters.elements.extend(counted);
+            }
+        }
+        for (name, rules) in &ruleset.chains {
+            for (i, _) in rules.iter().enumerate().filter(|(_, r)| matches!(r, Rule::Select(_))) {
+                let counter = next();
+                if counter.packets > 0 {
+                    observed.counters.rules.insert((*name, i), counter);
+                }
+            }
+        }
+        observed.foreign.clone_from(&self.foreign);
+        observed
+    }
+}
+
+/// The plan, done to the model; fails where a step is refused.
+fn done(steps: &[Step], observed: Option<&Observed>) -> Result<Option<Observed>, TestCaseError> {
+    let mut model = Model::new(observed);
+    model.commit(steps).map_err(|why| TestCaseError::fail(format!("{why}\n{}", text(steps))))?;
+    Ok(model.observed())
+}
+
+fn text(steps: &[Step]) -> String {
+    steps.iter().map(|step| format!("{step}\n")).collect()
+}
+
+/// What is there after the plan is what was wanted, and then there is nothing more to do.
+fn leads_there(wanted: &Wanted, observed: Option<&Observed>) -> Result<(), TestCaseError> {
+    let wanted = wanted.ruleset();
+    let steps = plan(wanted.as_ref(), observed);
+    let after = done(&steps, observed)?;
+
+    let mut found = after.as_ref().map(|after| after.ruleset.clone());
+    if let Some(found) = &mut found {
+        if let (Some(gate), Some(wanted)) = (&mut found.gate, wanted.as_ref().and_then(|w| w.gate))
+        {
+            // One that is open for that time already is not wound up again.
+            prop_assert!(!gate.left.is_zero());
+            gate.left = wanted.left;
+        }
+        if steps.is_empty() {
+            *found = with_stamp_of(found, wanted.as_ref());
+        }
+    }
+    prop_assert_eq!(&found, &wanted, "{}", text(&steps));
+    prop_assert_eq!(after.iter().flat_map(|after| &after.foreign).count(), 0);
+    let more = plan(wanted.as_ref(), after.as_ref());
+    prop_assert!(more.is_empty(), "still to do: {}", text(&more));
+    Ok(())
+}
+
+fn with_stamp_of(found: &Ruleset, wanted: Option<&Ruleset>) -> Ruleset {
+    let mut found = found.clone();
+    let stamp = wanted.and_then(Ruleset::stamp);
+    for rule in found.chains.values_mut().flatten() {
+        if let Rule::ForThisHost(slot) = rule {
+            *slot = slot.and(stamp);
+        }
+    }
+    let hook = ChainName::Hook(Layer::Active, Hook::Prerouting);
+    if let Some(Rule::ForThisHost(slot)) = found.chains.get_mut(&hook).and_then(|r| r.first_mut()) {
+        *slot = stamp;
+    }
+    found
+}
+
+/// The counters of one layer, by what they count; zeroes too.
+fn counters(observed: &Observed, layer: Layer) -> BTreeMap<Mapping, Counter> {
+    let mut counters = BTreeMap::new();
+    for m in &observed.ruleset.mapping(layer) {
+        let map = MapName::Ports(layer, m.selector.scope, m.selector.family);
+        let chain = ChainName::Service(layer, m.service);
+        let counter = match observed.ruleset.chains.get(&chain) {
+            Some(rules) => {
+                let same = |r: &Rule| matches!(r, Rule::Select(other) if **other == *m);
+                let at = rules.iter().position(same).expect("of the mapping");
+                observed.counters.rules.get(&(chain, at)).copied()
+            }
+            None if observed.shapes[&map].counted => {
+                observed.counters.elements.get(&(map, m.service)).copied()
+            }
+            None => continue,
+        };
+        // What a mapping is called does not change what it counts.
+        let unnamed = Mapping { comment: None, ..m.clone() };
+        counters.insert(unnamed, counter.unwrap_or_default());
+    }
+    counters
+}
+
+/// The elements that two tables have in common, by map.
+fn common_elements(a: &Ruleset, b: &Ruleset) -> Vec<(MapName, Service)> {
+    let mut common = Vec::new();
+    for (name, map) in &a.maps {
+        match (map, b.maps.get(name)) {
+            (Map::Ports(a), Some(Map::Ports(b))) => {
+                common.extend(a.iter().filter(|e| b.contains(e)).map(|(s, _)| (*name, *s)));
+            }
+            (Map::Selected(a), Some(Map::Selected(b))) => {
+                common.extend(a.iter().filter(|s| b.contains(s)).map(|s| (*name, *s)));
+            }
+            _ => {}
+        }
+    }
+    common
+}
+
+/// The elements that a step makes or removes.
+fn elements(step: &Step) -> Vec<(MapName, Service)> {
+    let selected = |layer: &Layer, services: &[Service]| {
+        services.iter().map(|s| (MapName::Selected(*layer), *s)).collect()
+    };
+    match step {
+        Step::AddPorts { map, elements } => elements.iter().map(|(s, ..)| (*map, *s)).collect(),
+        Step::DeletePorts { map, services } => services.iter().map(|s| (*map, *s)).collect(),
+        Step::AddSelected { layer, services } | Step::DeleteSelected { layer, services } => {
+            selected(layer, services)
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The length of a longest common subsequence, the slow and certain way round.
+fn in_common(a: &[Rule], b: &[Rule]) -> usize {
+    let mut row = vec![0; b.len() + 1];
+    for x in a {
+        let mut diagonal = 0;
+        for (j, y) in b.iter().enumerate() {
+            let above = row[j + 1];
+            row[j + 1] = if x.same_effect(y) { diagonal + 1 } else { above.max(row[j]) };
+            diagonal = above;
+        }
+    }
+    row[b.len()]
+}
+
+fn round_trips<T: FromStr + ToString + PartialEq + std::fmt::Debug>(value: &T) {
+    let text = value.to_string();
+    assert_eq!(text.parse().ok().as_ref(), Some(value), "{text}");
+}
+
+proptest! {
+    #[test]
+    fn a_mapping_is_read_back_from_its_table(set in mapping_sets(), other in mapping_sets()) {
+        let table = desired(&set, None, None);
+        prop_assert_eq!(table.mapping(Layer::Active), set.clone());
+        prop_assert_eq!(table.mapping(Layer::Trial), MappingSet::default());
+        let trial = Trial { mapping: &other, time: Duration::from_secs(9) };
+        let table = desired(&set, Some(trial), None);
+        prop_assert_eq!(table.mapping(Layer::Active), set);
+        prop_assert_eq!(table.mapping(Layer::Trial), other);
+    }
+
+    #[test]
+    fn a_stamp_is_read_back_from_its_text_and_its_table(set in mapping_sets(), stamp in stamps()) {
+        round_trips(&stamp);
+        prop_assert_eq!(desired(&set, None, Some(stamp)).stamp(), Some(stamp));
+    }
+
+    #[test]
+    fn the_name_of_a_chain_is_read_back(service in services()) {
+        for layer in [Layer::Active, Layer::Trial] {
+            round_trips(&ChainName::Service(layer, service));
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_read_is_written_the_same(
+        name in "(trial-){0,2}(tcp|udp|sctp|icmp|ports|local|external|selected|output|prerouting)(-[0-9]{1,6}|-ipv[46]|-80 |-\\+80){0,2}"
+    ) {
+        if let Ok(chain) = name.parse::<ChainName>() {
+            prop_assert_eq!(chain.to_string(), name.clone());
+        }
+        if let Ok(map) = name.parse::<MapName>() {
+            prop_assert_eq!(map.to_string(), name);
+        }
+    }
+
+    #[test]
+    fn a_plan_leads_there_from_nothing((before, after) in changes()) {
+        leads_there(&before, None)?;
+        leads_there(&after, None)?;
+    }
+
+    #[test]
+    fn a_plan_leads_there_from_any_table_of_ours((before, after) in changes(), fate in fates()) {
+        leads_there(&after, before.ruleset().map(|before| fate.of(before)).as_ref())?;
+    }
+
+    #[test]
+    fn a_plan_leads_there_from_a_table_that_was_tampered_with(
+        (before, after) in changes(),
+        fate in fates(),
+        tampering in prop::collection::vec(tampering(), 1..5),
+    ) {
+        let fate = Fate { tampering, ..fate };
+        let before = desired(&before.mapping, None, before.stamp);
+        leads_there(&after, Some(&fate.of(before)))?;
+    }
+
+    #[test]
+    fn what_does_not_change_is_not_touched((before, after) in changes(), fate in fates()) {
+        let (Some(before), Some(after)) = (before.ruleset(), after.ruleset()) else {
+            return Ok(());
+        };
+        let observed = fate.of(before.clone());
+        if reason_to_rebuild(&after, &observed).is_some() {
+            return Ok(());
+        }
+        let steps = plan(Some(&after), Some(&observed));
+        prop_assert!(!steps.iter().any(|s| matches!(s, Step::DeleteTable | Step::AddTable)));
+        let touched: Vec<_> = steps.iter().flat_map(elements).collect();
+        for kept in common_elements(&before, &after) {
+            prop_assert!(!touched.contains(&kept), "{} of {}\n{}", kept.1, kept.0, text(&steps));
+        }
+        let none = Vec::new();
+        let prerouting = ChainName::Hook(Layer::Active, Hook::Prerouting);
+        for chain in before.chains.keys().chain(after.chains.keys()) {
+            let (have, want) =
+                (before.chains.get(chain).unwrap_or(&none), after.chains.get(chain).unwrap_or(&none));
+            let least = have.len() + want.len() - 2 * in_common(have, want);
+            let stamp = if *chain == prerouting && !steps.is_empty() { 2 } else { 0 };
+            let edits = steps.iter().filter(|step| matches!(step,
+                Step::AddRule { chain: of, .. } | Step::DeleteRule { chain: of, .. } if of == chain));
+            let edits = edits.count();
+            prop_assert!(edits <= least + stamp, "{chain}: {edits}, not {least}\n{}", text(&steps));
+        }
+    }
+
+    #[test]
+    fn counters_stay_with_their_mappings((before, after) in changes(), fate in fates()) {
+        let (Some(before), Some(after)) = (before.ruleset(), after.ruleset()) else {
+            return Ok(());
+        };
+        let observed = fate.of(before);
+        let steps = plan(Some(&after), Some(&observed));
+        let done = done(&steps, Some(&observed))?.expect("a table");
+        let (active, trial) =
+            (counters(&observed, Layer::Active), counters(&observed, Layer::Trial));
+        for (mapping, counter) in counters(&done, Layer::Active) {
+            let zero = Counter::default();
+            let was = active.get(&mapping).copied().unwrap_or(zero);
+            let tried = trial.get(&mapping).copied().unwrap_or(zero);
+            let is_new = !active.contains_key(&mapping);
+            // One that nobody used, and that is made anew, may start from what the trial counted.
+            let may_start = was == zero && counter == tried;
+            let expected = if is_new { tried } else { was };
+            prop_assert!(
+                counter == expected || may_start,
+                "{mapping:?}: {counter:?}, not {expected:?}\n{}", text(&steps)
+            );
+        }
+    }
+
+    #[test]
+    fn a_new_stamp_changes_nothing_else((wanted, _) in changes(), fate in fates(), stamp in stamps()) {
+        let Some(before) = wanted.ruleset() else { return Ok(()) };
+        let observed = Fate { foreign: Vec::new(), ..fate }.of(before);
+        let after = Wanted { stamp: Some(stamp), ..wanted }.ruleset().expect("as before");
+        let steps = restamp(Some(&after), Some(&observed));
+        prop_assert!(steps.len() <= 2, "{}", text(&steps));
+        let done = done(&steps, Some(&observed))?.expect("a table");
+        prop_assert_eq!(done.ruleset.stamp(), Some(stamp));
+        prop_assert_eq!(done.ruleset, with_stamp_of(&observed.ruleset, Some(&after)));
+        prop_assert_eq!(done.counters, observed.counters);
+    }
+}
+
+#[test]
+fn the_names_of_our_maps_and_chains_are_read_back() {
+    for layer in [Layer::Active, Layer::Trial] {
+        round_trips(&MapName::Selected(layer));
+        for hook in Hook::ALL {
+            round_trips(&ChainName::Hook(layer, hook));
+        }
+        for scope in Scope::ALL {
+            for family in Family::ALL {
+                round_trips(&MapName::Ports(layer, scope, family));
+            }
+        }
+    }
+}
+
+/// As many plain tcp mappings from port 1 on.
+fn many(n: u16) -> MappingSet {
+    let port = |n| Port::new(n).expect("not 0");
+    let mapping = |n| Mapping {
+        service: Service { protocol: portmap::mapping::Protocol::Tcp, port: port(n) },
+        selector: Selector::ANYONE,
+        to: port(65535),
+        comment: None,
+    };
+    MappingSet::new((1..=n).map(mapping).collect())
+}
+
+#[test]
+fn a_map_that_grows_too_large_to_count_and_shrinks_again() -> Result<(), TestCaseError> {
+    let wanted = |n| Wanted { mapping: many(n), trial: None, stamp: None };
+    let fate = Fate {
+        counts: vec![1],
+        left: 0,
+        foreign: Vec::new(),
+        tight: true,
+        uncounted: false,
+        tampering: Vec::new(),
+    };
+    for (before, after) in [(10, 5000), (4096, 4097), (5000, 10), (4097, 4096), (100, 101)] {
+        let table = wanted(before).ruleset().expect("not empty");
+        let fate = Fate { uncounted: before > 4096, ..fate.clone() };
+        leads_there(&wanted(after), Some(&fate.of(table)))?;
+    }
+    Ok(())
+}
