@@ -41,6 +41,15 @@ pub fn plan(desired: Option<&Ruleset>, observed: Option<&Observed>) -> Vec<Step>
     }
 }
 
+/// The steps that change nothing but the stamp, for a table that is as desired otherwise.
+pub fn restamp(desired: Option<&Ruleset>, observed: Option<&Observed>) -> Vec<Step> {
+    let (Some(desired), Some(observed)) = (desired, observed) else { return Vec::new() };
+    let change = Change { desired, observed, carried: Carried::default() };
+    let (mut steps, add) = change.rule_steps(Rule::eq);
+    steps.extend(add);
+    steps
+}
+
 /// Why a table cannot be changed piece by piece, for people.
 pub fn reason_to_rebuild(desired: &Ruleset, observed: &Observed) -> Option<String> {
     if let Some(foreign) = observed.foreign.first() {

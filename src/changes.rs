@@ -1,0 +1,152 @@
+//! What differs between two mappings, as people see it: mappings that come, go, or lead elsewhere.
+//!
+//! The room is pure.
+
+#![forbid(unsafe_code)]
+
+use std::fmt::{self, Display, Formatter};
+
+use serde::Serialize;
+
+use crate::mapping::{Mapping, MappingSet};
+
+/// One mapping that differs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Change<'a> {
+    Add(&'a Mapping),
+    Remove(&'a Mapping),
+    /// The same service for the same clients, with another target, comment or rank.
+    Change {
+        before: &'a Mapping,
+        after: &'a Mapping,
+    },
+}
+
+impl<'a> Change<'a> {
+    pub fn before(&self) -> Option<&'a Mapping> {
+        match *self {
+            Change::Add(_) => None,
+            Change::Remove(before) | Change::Change { before, .. } => Some(before),
+        }
+    }
+
+    pub fn after(&self) -> Option<&'a Mapping> {
+        match *self {
+            Change::Remove(_) => None,
+            Change::Add(after) | Change::Change { after, .. } => Some(after),
+        }
+    }
+
+    pub fn action(&self) -> Action {
+        match self {
+            Change::Add(_) => Action::Add,
+            Change::Remove(_) => Action::Remove,
+            Change::Change { .. } => Action::Change,
+        }
+    }
+
+    /// The one that will stand, or the one that goes.
+    pub fn mapping(&self) -> &'a Mapping {
+        match *self {
+            Change::Add(m) | Change::Remove(m) | Change::Change { after: m, .. } => m,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    Add,
+    Remove,
+    Change,
+}
+
+impl Action {
+    /// The mark at the start of a line of a diff.
+    pub const fn mark(self) -> char {
+        match self {
+            Action::Add => '+',
+            Action::Remove => '-',
+            Action::Change => '~',
+        }
+    }
+}
+
+/// All differences, sorted by service.
+pub fn changes<'a>(before: &'a MappingSet, after: &'a MappingSet) -> Vec<Change<'a>> {
+    let mut changes = Vec::new();
+    let (mut old, mut new) = (before.services().peekable(), after.services().peekable());
+    loop {
+        let service = |group: &&[Mapping]| group[0].service;
+        let (o, n) = (old.peek().map(service), new.peek().map(service));
+        let next = match (o, n) {
+            (None, None) => return changes,
+            (Some(s), None) | (None, Some(s)) => s,
+            (Some(o), Some(n)) => o.min(n),
+        };
+        let group_before = old.next_if(|g| g[0].service == next).unwrap_or_default();
+        let group_after = new.next_if(|g| g[0].service == next).unwrap_or_default();
+        if group_before != group_after {
+            compare_group(group_before, group_after, &mut changes);
+        }
+    }
+}
+
+/// The mappings of one service: matched by whom they are for. A rank counts where both lists hold
+/// the same clients, that is, where order is all that can differ.
+fn compare_group<'a>(before: &'a [Mapping], after: &'a [Mapping], changes: &mut Vec<Change<'a>>) {
+    let find = |list: &'a [Mapping], m: &Mapping| {
+        list.iter().position(|other| other.selector == m.selector)
+    };
+    let gone = before.iter().filter(|m| find(after, m).is_none());
+    changes.extend(gone.map(Change::Remove));
+    let same_clients =
+        before.len() == after.len() && after.iter().all(|m| find(before, m).is_some());
+    for (rank, m) in after.iter().enumerate() {
+        match find(before, m) {
+            None => changes.push(Change::Add(m)),
+            Some(at) if before[at] != *m || (same_clients && at != rank) => {
+                changes.push(Change::Change { before: &before[at], after: m });
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// How many mappings come, go and change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub added: usize,
+    pub removed: usize,
+    pub changed: usize,
+}
+
+impl Summary {
+    pub fn of(changes: &[Change<'_>]) -> Self {
+        let mut summary = Self::default();
+        for change in changes {
+            match change.action() {
+                Action::Add => summary.added += 1,
+                Action::Remove => summary.removed += 1,
+                Action::Change => summary.changed += 1,
+            }
+        }
+        summary
+    }
+}
+
+impl Display for Summary {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let parts = [(self.added, "added"), (self.changed, "changed"), (self.removed, "removed")];
+        let parts: Vec<_> = parts
+            .into_iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, what)| format!("{n} {what}"))
+            .collect();
+        if parts.is_empty() {
+            f.write_str("no mapping differs")
+        } else {
+            f.write_str(&parts.join(", "))
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! The command line, as types. Everything a user may type is here, and nothing else.
+
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+/// Serve privileged ports from an ordinary user's process.
+///
+/// A YAML file says `80: 3000`; portmap makes the kernel redirect port 80 of this host to port
+/// 3000, for IPv4 and IPv6, for clients outside and on this machine, and touches nothing else.
+#[derive(Debug, Parser)]
+#[command(
+    name = "portmap",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    after_help = "\
+Examples:
+  portmap check rules.yaml                 look for mistakes; needs no privilege
+  sudo portmap apply rules.yaml            make the kernel match the file
+  sudo portmap apply --confirm 60s new.yaml    on trial: back by itself unless confirmed
+  sudo portmap status                      what is active, with counters
+  sudo portmap rollback                    back to what was before
+
+A rules file:
+  ports:
+    80: 3000
+    443: 8443
+
+See portmap(1), and portmap-rules(5) for the file."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct Common {
+    /// Text for people, or one JSON document.
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+    /// Print nothing but errors (and what was asked for).
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say what is being done, and how long it takes.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// When to use colour. `auto`: on a terminal, unless NO_COLOR is set.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: Color,
+    /// Where the generations are kept.
+    #[arg(
+        long,
+        global = true,
+        env = "PORTMAP_STATE_DIR",
+        default_value = "/var/lib/portmap",
+        value_name = "DIR",
+        value_hint = ValueHint::DirPath,
+        hide_env_values = true
+    )]
+    pub state_dir: PathBuf,
+    /// How long to wait for another portmap that is changing something.
+    #[arg(long, global = true, default_value = "5s", value_parser = parse_time, value_name = "TIME")]
+    pub wait: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Look for mistakes in rules files; needs no privilege and no kernel.
+    #[command(after_help = "\
+Examples:
+  portmap check rules.yaml
+  portmap check --strict web.yaml mail.yaml
+  portmap check                            the files in /etc/portmap
+  generate-rules | portmap check -")]
+    Check(Input),
+    /// Print the equivalent nft script or iptables-restore input; needs no privilege.
+    #[command(after_help = "\
+Examples:
+  portmap render rules.yaml                        what apply would leave in the kernel
+  portmap render rules.yaml | sudo nft -f -
+  portmap render --format iptables rules.yaml | sudo iptables-restore --noflush
+  portmap render --format ip6tables rules.yaml | sudo ip6tables-restore --noflush")]
+    Render(Render),
+    /// Show what apply would change: `+` new, `-` gone, `~` changed.
+    #[command(
+        visible_alias = "diff",
+        after_help = "\
+Examples:
+  sudo portmap plan rules.yaml
+  sudo portmap plan --detailed-exitcode rules.yaml    exit code 2 if there are changes
+  sudo portmap plan -o json rules.yaml"
+    )]
+    Plan(Plan),
+    /// Make the kernel match the files, in one transaction.
+    #[command(after_help = "\
+Examples:
+  sudo portmap apply rules.yaml
+  sudo portmap apply --dry-run rules.yaml
+  sudo portmap apply --persist --message 'new web app' rules.yaml
+  sudo portmap apply --confirm 60s rules.yaml    back by itself unless confirmed
+  sudo portmap apply                             the files in /etc/portmap
+  generate-rules | sudo portmap apply -")]
+    Apply(Apply),
+    /// Show what is active, with counters.
+    #[command(after_help = "\
+Examples:
+  sudo portmap status
+  sudo portmap status -o json")]
+    Status,
+    /// Keep what `apply --confirm` put on trial.
+    #[command(after_help = "\
+Examples:
+  sudo portmap confirm
+  sudo portmap confirm --persist")]
+    Confirm(Confirm),
+    /// Go back to the generation before, or to any; during a trial, end it.
+    #[command(after_help = "\
+Examples:
+  sudo portmap rollback --dry-run
+  sudo portmap rollback
+  sudo portmap rollback --to 12
+  sudo portmap rollback --to 0             to nothing, as before the first apply")]
+    Rollback(Rollback),
+    /// List the generations.
+    #[command(after_help = "\
+Examples:
+  portmap history
+  portmap history -o json")]
+    History,
+    /// Print a generation as a rules file; the active one if no number is given.
+    #[command(after_help = "\
+Examples:
+  portmap show 12
+  portmap show 12 > rules.yaml
+  sudo portmap show")]
+    Show(Show),
+    /// Keep the active mapping over a reboot.
+    #[command(after_help = "\
+Examples:
+  sudo portmap persist
+  sudo portmap persist --off")]
+    Persist(Persist),
+    /// Put the persisted mapping back; what boot runs.
+    #[command(after_help = "\
+Examples:
+  sudo portmap restore
+  sudo portmap restore --quiet")]
+    Restore,
+    /// Remove everything of portmap's from the kernel, and nothing else.
+    #[command(after_help = "\
+Examples:
+  sudo portmap clear
+  sudo portmap clear --dry-run")]
+    Clear(Clear),
+    /// Print a completion script for a shell.
+    #[command(after_help = "\
+Examples:
+  portmap completions bash > ~/.local/share/bash-completion/completions/portmap
+  portmap completions zsh > ~/.zfunc/_portmap
+  portmap completions fish > ~/.config/fish/completions/portmap.fish")]
+    Completions(Completions),
+    /// Print a manual page, or write all of them into a directory.
+    #[command(after_help = "\
+Examples:
+  portmap man | man -l -
+  portmap man rules | man -l -
+  portmap man --output-dir /usr/local/share/man")]
+    Man(Man),
+    /// Print the JSON Schema of the rules file, or of a command's JSON output.
+    #[command(after_help = "\
+Examples:
+  portmap schema > rules.schema.json
+  portmap schema status
+
+In an editor with a YAML language server, begin the file with:
+  # yaml-language-server: $schema=rules.schema.json")]
+    Schema(Schema),
+}
+
+/// Which files to read.
+#[derive(Clone, Debug, Args)]
+pub struct Input {
+    /// Rules files, directories of them (*.yaml, *.yml), or - for standard input [default: /etc/portmap]
+    #[arg(value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub files: Vec<PathBuf>,
+    /// Treat warnings as errors.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Render {
+    #[command(flatten)]
+    pub input: Input,
+    /// For which program.
+    #[arg(long, value_enum, default_value_t, value_name = "PROGRAM")]
+    pub format: Script,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Script {
+    /// nft -f
+    #[default]
+    Nft,
+    /// iptables-restore --noflush (IPv4)
+    Iptables,
+    /// ip6tables-restore --noflush (IPv6)
+    Ip6tables,
+}
+
+#[derive(Debug, Args)]
+pub struct Plan {
+    #[command(flatten)]
+    pub input: Input,
+    /// Exit with 2 if there are changes.
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    #[command(flatten)]
+    pub input: Input,
+    /// Only show what would change.
+    #[arg(long, conflicts_with_all = ["persist", "confirm"])]
+    pub dry_run: bool,
+    /// Exit with 2 if there were changes (with --dry-run: if there are).
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Keep the mapping over a reboot.
+    #[arg(long, conflicts_with = "confirm")]
+    pub persist: bool,
+    /// On trial for TIME (1s to 24h): unless confirmed by then, the kernel goes back by itself.
+    #[arg(long, value_name = "TIME", value_parser = parse_trial_time)]
+    pub confirm: Option<Duration>,
+    /// Why, for the history.
+    #[arg(long, short, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Apply even where no history can be kept: there is no way back then.
+    #[arg(long, conflicts_with_all = ["persist", "confirm"])]
+    pub no_history: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Confirm {
+    /// Also keep the mapping over a reboot.
+    #[arg(long)]
+    pub persist: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// To which generation; 0 is the empty one, before the first apply.
+    #[arg(long, value_name = "N")]
+    pub to: Option<u64>,
+    /// Only show what would change.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Exit with 2 if there were changes (with --dry-run: if there are).
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Why, for the history.
+    #[arg(long, short, value_name = "TEXT")]
+    pub message: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The generation's number [default: the active one]
+    #[arg(value_name = "N")]
+    pub number: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Persist {
+    /// Stop restoring anything at boot.
+    #[arg(long)]
+    pub off: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Clear {
+    /// Only show what would change.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Exit with 2 if there were changes (with --dry-run: if there are).
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Clear even where no history can be kept.
+    #[arg(long)]
+    pub no_history: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct Man {
+    /// A command's name, or `rules` for the file format [default: portmap itself]
+    #[arg(value_name = "PAGE")]
+    pub page: Option<String>,
+    /// Write all pages into DIR/man1 and DIR/man5.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "page")]
+    pub output_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Schema {
+    /// Of what.
+    #[arg(value_enum, default_value_t)]
+    pub of: Document,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Document {
+    /// The rules file.
+    #[default]
+    Rules,
+    /// What every failing command prints on standard error with -o json.
+    Errors,
+    /// What check prints with -o json.
+    Check,
+    /// What plan, apply, confirm, rollback, restore and clear print with -o json.
+    Changes,
+    /// What status prints with -o json.
+    Status,
+    /// What history prints with -o json.
+    History,
+    /// What show prints with -o json.
+    Show,
+    /// What persist prints with -o json.
+    Persist,
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    humantime::parse_duration(text).map_err(|e| format!("{e}; write it as 90s, 5m or 1h"))
+}
+
+/// The longest trial.
+const TRIAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn parse_trial_time(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    if time < Duration::from_secs(1) || time > TRIAL_MAX {
+        return Err("a trial lasts from 1s to 24h".to_owned());
+    }
+    Ok(time)
+}

@@ -1,0 +1,66 @@
+//! One short file per verb; here is where they are called.
+
+#![forbid(unsafe_code)]
+
+mod apply;
+mod check;
+mod clear;
+mod completions;
+mod confirm;
+mod countdown;
+mod failure;
+mod history;
+mod input;
+mod man;
+mod persist;
+mod plan;
+mod render;
+mod report;
+mod restore;
+mod rollback;
+mod schema;
+mod session;
+mod show;
+mod status;
+mod stored;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Command};
+use crate::output::Ui;
+
+/// Runs what the user asked for. The exit codes are: 0 done; 1 failed, nothing changed; 2 done,
+/// and there were changes, where `--detailed-exitcode` asks for it.
+pub fn run(cli: Cli) -> ExitCode {
+    let ui = Ui::new(&cli.common);
+    match dispatch(&ui, cli) {
+        Ok(code) => code,
+        Err(e) => {
+            failure::show(&ui, &e);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(ui: &Ui, cli: Cli) -> Result<ExitCode> {
+    let common = &cli.common;
+    match cli.command {
+        Command::Check(input) => check::run(ui, &input),
+        Command::Render(render) => render::run(ui, &render),
+        Command::Plan(plan) => plan::run(ui, &plan),
+        Command::Apply(apply) => apply::run(ui, common, &apply),
+        Command::Status => status::run(ui, common),
+        Command::Confirm(confirm) => confirm::run(ui, common, &confirm),
+        Command::Rollback(rollback) => rollback::run(ui, common, &rollback),
+        Command::History => history::run(ui, common),
+        Command::Show(show) => show::run(ui, common, &show),
+        Command::Persist(persist) => persist::run(ui, common, &persist),
+        Command::Restore => restore::run(ui, common),
+        Command::Clear(clear) => clear::run(ui, common, &clear),
+        Command::Completions(completions) => completions::run(ui, &completions),
+        Command::Man(man) => man::run(ui, &man),
+        Command::Schema(schema) => schema::run(ui, &schema),
+    }
+}

@@ -1,0 +1,157 @@
+//! `portmap apply`: make the kernel do what the files say.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+
+use crate::cli::{self, Common};
+use crate::commands::failure::Refusal;
+use crate::commands::input::{self, Rules, Texts};
+use crate::commands::report::Report;
+use crate::commands::session::{Goal, Reached, Record, Session};
+use crate::commands::{confirm, countdown, persist, plan};
+use crate::journal::{Command, Draft, Journal, Who};
+use crate::kernel::Kernel;
+use crate::mapping::MappingSet;
+use crate::output::Ui;
+use crate::ruleset::Trial;
+
+pub fn run(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result<ExitCode> {
+    if apply.dry_run {
+        return plan::preview(ui, &apply.input, apply.detailed_exitcode);
+    }
+    let texts = input::read(ui, &apply.input);
+    if !apply.no_history && is_in_force(common, apply, &texts)? {
+        return unchanged(ui, &texts);
+    }
+    let digest = texts.digest(apply.input.strict);
+    let rules = texts.resolve(ui, apply.input.strict)?;
+    let mut session =
+        if apply.no_history { Session::without_history(ui)? } else { Session::open(ui, common)? };
+    if let Some(trial) = session.state.running() {
+        return Err(on_trial(trial.left).into());
+    }
+    match apply.confirm {
+        None => {
+            let record = Record::New(draft(apply, &rules, None));
+            let reached = session.reach(Goal::mapping(&rules.mapping), record, digest)?;
+            if apply.persist {
+                persist::keep(ui, &session, reached.generation)?;
+            }
+            report(ui, apply, &rules, &reached)
+        }
+        Some(time) => try_out(ui, common, apply, &rules, session, time),
+    }
+}
+
+/// Whether the kernel already does what these very files say: they were the last to be applied,
+/// and nobody has committed anything since. Then there is nothing to read, neither the files'
+/// meaning nor the table.
+fn is_in_force(common: &Common, apply: &cli::Apply, texts: &Texts) -> Result<bool> {
+    let mut kernel = Kernel::open()?;
+    let Some(stamp) = kernel.stamp()? else { return Ok(false) };
+    let journal = Journal::at(&common.state_dir);
+    Ok(stamp.input.is_some()
+        && stamp.input == texts.digest(apply.input.strict)
+        && stamp.ruleset == kernel.generation()?
+        && journal.has(stamp.generation)
+        && (!apply.persist || journal.boot().is_ok_and(|boot| boot == Some(stamp.generation))))
+}
+
+fn unchanged(ui: &Ui, texts: &Texts) -> Result<ExitCode> {
+    let nothing = MappingSet::default();
+    let report = Report::unchanged(&nothing);
+    if ui.is_json() {
+        report.show(ui)?;
+    } else {
+        say_unchanged(ui, &texts.names())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say_unchanged(ui: &Ui, names: &[String]) -> Result<()> {
+    ui.say(format_args!("nothing to do: the kernel already does what {} says", names.join(", ")))
+}
+
+pub fn on_trial(left: Duration) -> Refusal {
+    let left = left.as_secs_f64().ceil();
+    Refusal::new(
+        format!("another mapping is on trial for {left} more seconds"),
+        "keep it with `portmap confirm`, or end the trial with `portmap rollback`",
+    )
+}
+
+fn draft(apply: &cli::Apply, rules: &Rules, trial: Option<Duration>) -> Draft {
+    Draft {
+        who: Some(Who::invoking()),
+        command: Command::Apply,
+        sources: rules.names.clone(),
+        message: apply.message.clone(),
+        parent: None,
+        restores: None,
+        trial_until: trial.map(|time| SystemTime::now() + time),
+    }
+}
+
+fn report(ui: &Ui, apply: &cli::Apply, rules: &Rules, reached: &Reached) -> Result<ExitCode> {
+    let report = Report {
+        before: &reached.before,
+        after: &rules.mapping,
+        replaced: &reached.replaced,
+        generation: reached.generation,
+        warnings: &rules.warnings,
+        done: true,
+    };
+    if report.changed() || ui.is_json() {
+        report.show(ui)?;
+    } else {
+        say_unchanged(ui, &rules.names)?;
+    }
+    Ok(report.exit_code(apply.detailed_exitcode))
+}
+
+/// Both mappings into the kernel, and a gate between them. On a terminal wait for the verdict;
+/// whatever happens to this process, the kernel goes back when the time is up.
+fn try_out(
+    ui: &Ui,
+    common: &Common,
+    apply: &cli::Apply,
+    rules: &Rules,
+    mut session: Session<'_>,
+    time: Duration,
+) -> Result<ExitCode> {
+    let old = std::rc::Rc::clone(&session.state.active);
+    if *old == rules.mapping {
+        let reached = session.reach(
+            Goal::mapping(&rules.mapping),
+            Record::New(draft(apply, rules, None)),
+            None,
+        )?;
+        return report(ui, apply, rules, &reached);
+    }
+    let goal = Goal { mapping: &old, trial: Some(Trial { mapping: &rules.mapping, time }) };
+    let reached = session.reach(goal, Record::New(draft(apply, rules, Some(time))), None)?;
+    // Confirm and rollback take the lock themselves, be it here or from another terminal.
+    drop(session);
+    let code = report(ui, apply, rules, &reached)?;
+    let interactive = io::stdin().is_terminal() && !ui.is_json();
+    if !interactive {
+        ui.say(format_args!(
+            "on trial for {}: `portmap confirm` keeps it, otherwise the kernel goes back by itself",
+            humantime::format_duration(time)
+        ))?;
+        return Ok(code);
+    }
+    match countdown::wait(ui, time)? {
+        countdown::Verdict::Keep => confirm::keep(ui, common, false)?,
+        countdown::Verdict::Undo => confirm::undo(ui, common)?,
+        countdown::Verdict::TimeIsUp => {
+            ui.say("time is up: the mapping from before serves again")?;
+            confirm::tidy(ui, common)?;
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(code)
+}

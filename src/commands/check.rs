@@ -1,0 +1,41 @@
+//! `portmap check`: is this file all right?
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::cli;
+use crate::commands::input;
+use crate::diagnostic::Diagnostic;
+use crate::output::{JSON_VERSION, Ui};
+
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    mappings: usize,
+    warnings: &'a [Diagnostic],
+}
+
+pub fn run(ui: &Ui, input: &cli::Input) -> Result<ExitCode> {
+    let rules = input::read(ui, input).resolve(ui, input.strict)?;
+    if ui.is_json() {
+        ui.print_json(&Document {
+            version: JSON_VERSION,
+            mappings: rules.mapping.len(),
+            warnings: &rules.warnings,
+        })?;
+    } else {
+        let ports = match rules.mapping.len() {
+            1 => "1 mapping".to_owned(),
+            n => format!("{n} mappings"),
+        };
+        let warnings = match rules.warnings.len() {
+            0 => "no mistakes".to_owned(),
+            1 => "1 warning".to_owned(),
+            n => format!("{n} warnings"),
+        };
+        ui.say(format_args!("{}: {ports}, {warnings}", rules.names.join(", ")))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,96 @@
+//! `portmap confirm`: a trial went well. And its opposites: it is ended, or was over already.
+
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use crate::cli::{self, Common};
+use crate::commands::failure::Refusal;
+use crate::commands::persist;
+use crate::commands::report::Report;
+use crate::commands::session::{Goal, Reached, Record, Session};
+use crate::journal::Outcome;
+use crate::output::Ui;
+
+pub fn run(ui: &Ui, common: &Common, confirm: &cli::Confirm) -> Result<ExitCode> {
+    keep(ui, common, confirm.persist)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is on trial becomes the active mapping.
+pub fn keep(ui: &Ui, common: &Common, persist: bool) -> Result<()> {
+    let mut session = Session::open(ui, common)?;
+    let Some(trial) = session.state.running() else { return Err(nothing_on_trial(session)) };
+    let mapping = Rc::clone(&trial.mapping);
+    let generation = session.state.stamp().map_or(0, |stamp| stamp.generation);
+    let reached = session.reach(Goal::mapping(&mapping), Record::Number(generation), None)?;
+    if persist {
+        persist::keep(ui, &session, reached.generation)?;
+    }
+    show(ui, &reached, &mapping)?;
+    ui.say(format_args!("kept: generation {generation} is active"))
+}
+
+/// The mapping from before the trial serves again, at once.
+pub fn undo(ui: &Ui, common: &Common) -> Result<()> {
+    let mut session = Session::open(ui, common)?;
+    match end(&mut session)? {
+        Some(reached) => {
+            let active = Rc::clone(&session.state.active);
+            show(ui, &reached, &active)?;
+            ui.say("the trial has ended: the mapping from before serves again")
+        }
+        None => Err(nothing_on_trial(session)),
+    }
+}
+
+/// Takes an expired trial out of the kernel.
+pub fn tidy(ui: &Ui, common: &Common) -> Result<()> {
+    let mut session = Session::open(ui, common)?;
+    end(&mut session).map(drop)
+}
+
+/// Ends the trial, be it running or over; `None` if there is none.
+pub fn end(session: &mut Session<'_>) -> Result<Option<Reached>> {
+    if session.state.trial.is_none() {
+        return Ok(None);
+    }
+    let on_trial = session.state.stamp().map_or(0, |stamp| stamp.generation);
+    let active = Rc::clone(&session.state.active);
+    let number = session.active_generation()?.unwrap_or(0);
+    let reached = session.reach(Goal::mapping(&active), Record::Number(number), None)?;
+    session.finish(on_trial, Outcome::Reverted);
+    Ok(Some(reached))
+}
+
+fn show(ui: &Ui, reached: &Reached, after: &crate::mapping::MappingSet) -> Result<()> {
+    if !ui.is_json() {
+        return Ok(());
+    }
+    let report = Report {
+        before: &reached.before,
+        after,
+        replaced: &reached.replaced,
+        generation: reached.generation,
+        warnings: &[],
+        done: true,
+    };
+    report.show(ui)
+}
+
+/// Also tidies up, if a trial has run out.
+fn nothing_on_trial(mut session: Session<'_>) -> anyhow::Error {
+    match end(&mut session) {
+        Err(e) => e,
+        Ok(None) => {
+            Refusal::new("nothing is on trial", "`portmap apply --confirm 60s FILE` starts a trial")
+                .into()
+        }
+        Ok(Some(_)) => Refusal::new(
+            "the trial is over: the kernel has gone back to the mapping from before",
+            "apply the file again, with more time to confirm it",
+        )
+        .into(),
+    }
+}

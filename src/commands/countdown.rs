@@ -1,0 +1,91 @@
+//! The wait for a verdict at the terminal: Enter keeps, Ctrl-C or a lost terminal undoes.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::output::Ui;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Keep,
+    Undo,
+    TimeIsUp,
+}
+
+/// Waits until the user decides or `time` has passed.
+pub fn wait(ui: &Ui, time: Duration) -> Result<Verdict> {
+    let end = Instant::now() + time;
+    let signals = block_signals().context("wait for signals")?;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            ui.countdown_end();
+            return Ok(Verdict::TimeIsUp);
+        }
+        ui.countdown(left);
+        if let Some(verdict) = poll_once(&signals, left).context("wait for a key")? {
+            ui.countdown_end();
+            return Ok(verdict);
+        }
+    }
+}
+
+/// Signals that mean "no" arrive as data, not as the end of the process.
+fn block_signals() -> nix::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)
+}
+
+/// At most until the next whole second, when the countdown is to be drawn again.
+fn poll_once(signals: &SignalFd, left: Duration) -> nix::Result<Option<Verdict>> {
+    let stdin = io::stdin();
+    let mut fds = [
+        PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+        PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+    ];
+    let step = Duration::from_millis(u64::from(left.subsec_millis()).max(1));
+    let step = PollTimeout::try_from(step).unwrap_or(PollTimeout::ZERO);
+    match poll(&mut fds, step) {
+        Ok(0) | Err(Errno::EINTR) => return Ok(None),
+        Ok(_) => {}
+        Err(e) => return Err(e),
+    }
+    let happened = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+    if happened(&fds[1]) {
+        return Ok(Some(Verdict::Undo));
+    }
+    if happened(&fds[0]) {
+        let mut line = String::new();
+        // A terminal that is gone reads as the end of the file: nobody is there to say yes.
+        return Ok(Some(match io::stdin().read_line(&mut line) {
+            Ok(n) if n > 0 => Verdict::Keep,
+            _ => Verdict::Undo,
+        }));
+    }
+    Ok(None)
+}
+
+impl Ui {
+    fn countdown(&self, left: Duration) {
+        let seconds = left.as_secs_f64().ceil();
+        let mut err = io::stderr().lock();
+        let _ =
+            write!(err, "\r{seconds} s left: Enter keeps the new mapping, Ctrl-C goes back \x1b[K");
+        let _ = err.flush();
+    }
+
+    fn countdown_end(&self) {
+        let _ = writeln!(io::stderr().lock());
+    }
+}

@@ -1,0 +1,111 @@
+//! Why a command did not do its work, and what the user can do about it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::output::{JSON_VERSION, Ui};
+use crate::{conntrack, journal, kernel};
+
+/// The files are wrong: each problem with its place. They are shown as they are, not as one error.
+#[derive(Debug)]
+pub struct WrongFiles(pub Vec<Diagnostic>);
+
+impl fmt::Display for WrongFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the rules files have mistakes")
+    }
+}
+
+impl std::error::Error for WrongFiles {}
+
+/// Something that cannot be done as asked, with the way out.
+#[derive(Debug)]
+pub struct Refusal {
+    pub message: String,
+    pub help: String,
+}
+
+impl Refusal {
+    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { message: message.into(), help: help.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// A change that is not made because it could not be taken back.
+#[derive(Debug)]
+pub struct NoWayBack(pub journal::Error);
+
+impl fmt::Display for NoWayBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for NoWayBack {}
+
+/// Shows a failure on standard error, in the form that was asked for.
+pub fn show(ui: &Ui, error: &anyhow::Error) {
+    if let Some(WrongFiles(diagnostics)) = error.downcast_ref() {
+        return show_diagnostics(ui, diagnostics);
+    }
+    let message = format!("{error:#}");
+    let help = help(error);
+    if ui.is_json() {
+        let mut diagnostic = Diagnostic::error(None, message);
+        diagnostic.help = help;
+        show_diagnostics(ui, &[diagnostic]);
+    } else {
+        ui.error(message, help.as_deref());
+    }
+}
+
+#[derive(Serialize)]
+struct Errors<'a> {
+    version: u32,
+    errors: &'a [Diagnostic],
+}
+
+/// Problems of files, the place first.
+pub fn show_diagnostics(ui: &Ui, diagnostics: &[Diagnostic]) {
+    if ui.is_json() {
+        let document = Errors { version: JSON_VERSION, errors: diagnostics };
+        if let Ok(text) = serde_json::to_string_pretty(&document) {
+            eprintln!("{text}");
+        }
+        return;
+    }
+    ui.diagnostics(diagnostics);
+    let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
+    if errors > 1 {
+        ui.error(format_args!("{errors} errors; nothing was changed"), None);
+    }
+}
+
+/// What the innermost cause that knows a remedy says.
+fn help(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        if let Some(e) = cause.downcast_ref::<Refusal>() {
+            Some(e.help.clone())
+        } else if let Some(NoWayBack(e)) = cause.downcast_ref() {
+            Some(format!("{}; or do without a way back: --no-history", e.help()))
+        } else if let Some(e) = cause.downcast_ref::<journal::Error>() {
+            Some(e.help())
+        } else if let Some(e) = cause.downcast_ref::<kernel::CommitError>() {
+            e.help().map(str::to_owned)
+        } else if let Some(e) = cause.downcast_ref::<kernel::Error>() {
+            e.help().map(str::to_owned)
+        } else {
+            cause.downcast_ref::<conntrack::Error>().map(|e| e.help().to_owned())
+        }
+    })
+}

@@ -1,0 +1,66 @@
+//! From the files that the user names to the mapping that they say.
+
+use anyhow::Result;
+
+use crate::cli;
+use crate::commands::failure::WrongFiles;
+use crate::config::source::{self, Caller, Gathered, Services};
+use crate::config::{self, Facts};
+use crate::diagnostic::Diagnostic;
+use crate::mapping::MappingSet;
+use crate::output::Ui;
+
+/// The files as they were read, not yet understood.
+pub struct Texts {
+    gathered: Gathered,
+    facts: Facts,
+}
+
+/// What the files say.
+pub struct Rules {
+    pub mapping: MappingSet,
+    /// The files, as messages name them.
+    pub names: Vec<String>,
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads the files. One that cannot be read is reported with all other problems, by
+/// [`Texts::resolve`].
+pub fn read(ui: &Ui, input: &cli::Input) -> Texts {
+    let gathered = ui.timed("read files", || source::gather(&input.files, Caller::current()));
+    Texts { gathered, facts: source::facts() }
+}
+
+impl Texts {
+    pub fn names(&self) -> Vec<String> {
+        self.gathered.sources.iter().map(|source| source.name.clone()).collect()
+    }
+
+    /// A number for all that decides what these files come to: `None` if some could not be read.
+    pub fn digest(&self, strict: bool) -> Option<u64> {
+        let services = std::fs::read(Services::PATH).unwrap_or_default();
+        let whole = self.gathered.diagnostics.is_empty();
+        whole.then(|| config::digest(&self.gathered.sources, (&self.facts, services, strict)))
+    }
+
+    /// Understands the files. Warnings are shown; all errors of all files are one failure.
+    pub fn resolve(self, ui: &Ui, strict: bool) -> Result<Rules> {
+        let names = self.names();
+        let Gathered { sources, diagnostics } = self.gathered;
+        let services = Services::default();
+        let loaded = ui.timed("understand files", || {
+            config::load(&sources, &self.facts, &|name, protocol| services.lookup(name, protocol))
+        });
+        let loaded = loaded.after(diagnostics);
+        let loaded = if strict { loaded.strict() } else { loaded };
+        match loaded.mappings {
+            None => Err(WrongFiles(loaded.diagnostics).into()),
+            Some(mapping) => {
+                if !ui.is_json() && !ui.quiet {
+                    ui.diagnostics(&loaded.diagnostics);
+                }
+                Ok(Rules { mapping, names, warnings: loaded.diagnostics })
+            }
+        }
+    }
+}

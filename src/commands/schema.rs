@@ -1,0 +1,23 @@
+//! `portmap schema`: what files and documents look like, for programs.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::cli::{self, Document};
+use crate::config;
+use crate::output::Ui;
+
+pub fn run(ui: &Ui, schema: &cli::Schema) -> Result<ExitCode> {
+    ui.print(match schema.of {
+        Document::Rules => config::SCHEMA,
+        Document::Errors => include_str!("../../schema/errors.schema.json"),
+        Document::Check => include_str!("../../schema/check.schema.json"),
+        Document::Changes => include_str!("../../schema/changes.schema.json"),
+        Document::Status => include_str!("../../schema/status.schema.json"),
+        Document::History => include_str!("../../schema/history.schema.json"),
+        Document::Show => include_str!("../../schema/show.schema.json"),
+        Document::Persist => include_str!("../../schema/persist.schema.json"),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

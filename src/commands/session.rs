@@ -1,0 +1,364 @@
+//! The one path by which anything reaches the kernel: lock, read, plan, write down the intent,
+//! commit, read back, write down how it ended. Apply, rollback, confirm, restore and clear all
+//! walk it, with another mapping to start from.
+
+use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::changes;
+use crate::cli::Common;
+use crate::commands::failure::{NoWayBack, Refusal};
+use crate::commands::stored;
+use crate::conntrack;
+use crate::journal::{self, Draft, Journal, Locked, Outcome, Seen};
+use crate::kernel::{CommitError, Kernel, Snapshot};
+use crate::mapping::MappingSet;
+use crate::output::Ui;
+use crate::plan::{Step, plan, reason_to_rebuild, restamp};
+use crate::ruleset::{self, Layer, Observed, Ruleset, Stamp, Trial};
+
+/// How often a commit is tried anew because somebody else committed in between.
+const ATTEMPTS: u32 = 50;
+
+/// What the kernel is doing for us, read at one generation of the ruleset.
+#[derive(Debug)]
+pub struct State {
+    snapshot: Snapshot,
+    /// The first layer: what serves when no trial runs.
+    pub active: Rc<MappingSet>,
+    /// The second one, if there is one.
+    pub trial: Option<TrialState>,
+}
+
+#[derive(Debug)]
+pub struct TrialState {
+    pub mapping: Rc<MappingSet>,
+    /// Zero once the kernel has gone back.
+    pub left: Duration,
+}
+
+impl State {
+    pub fn read(kernel: &mut Kernel) -> Result<Self> {
+        Ok(Self::of(kernel.snapshot()?))
+    }
+
+    fn of(snapshot: Snapshot) -> Self {
+        let Some(observed) = &snapshot.table else {
+            return Self { snapshot, active: Rc::default(), trial: None };
+        };
+        let active = Rc::new(observed.ruleset.mapping(Layer::Active));
+        let trial = observed.ruleset.gate.map(|gate| TrialState {
+            mapping: Rc::new(observed.ruleset.mapping(Layer::Trial)),
+            left: gate.left,
+        });
+        Self { snapshot, active, trial }
+    }
+
+    pub fn observed(&self) -> Option<&Observed> {
+        self.snapshot.table.as_ref()
+    }
+
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.observed().and_then(|observed| observed.ruleset.stamp())
+    }
+
+    /// The trial that is running.
+    pub fn running(&self) -> Option<&TrialState> {
+        self.trial.as_ref().filter(|trial| !trial.left.is_zero())
+    }
+
+    /// What answers at this moment.
+    pub fn serving(&self) -> &Rc<MappingSet> {
+        self.running().map_or(&self.active, |trial| &trial.mapping)
+    }
+
+    /// All that may have been in force since somebody last looked: both layers of a trial.
+    fn layers(&self) -> Vec<Rc<MappingSet>> {
+        let trial = self.trial.as_ref().map(|trial| Rc::clone(&trial.mapping));
+        [Rc::clone(&self.active)].into_iter().chain(trial).collect()
+    }
+
+    /// What the journal needs to know of the kernel.
+    pub fn seen(&self) -> Seen {
+        Seen {
+            generation: self.observed().map(|_| self.stamp().map_or(0, |s| s.generation)),
+            trial: match &self.trial {
+                None => journal::Trial::None,
+                Some(trial) if trial.left.is_zero() => journal::Trial::Expired,
+                Some(_) => journal::Trial::Running,
+            },
+        }
+    }
+
+    /// What in our table is not ours, or not as we make it; to be replaced.
+    pub fn strange(&self, goal: &MappingSet) -> Vec<String> {
+        let Some(observed) = self.observed() else { return Vec::new() };
+        if !observed.foreign.is_empty() {
+            return observed.foreign.clone();
+        }
+        let desired = ruleset::desired(goal, None, None);
+        reason_to_rebuild(&desired, observed).into_iter().collect()
+    }
+}
+
+/// What the kernel is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal<'a> {
+    /// What serves, or, with `trial`, what goes on serving when the trial is over.
+    pub mapping: &'a MappingSet,
+    pub trial: Option<Trial<'a>>,
+}
+
+impl<'a> Goal<'a> {
+    pub fn mapping(mapping: &'a MappingSet) -> Self {
+        Self { mapping, trial: None }
+    }
+
+    /// What answers as soon as the goal is reached.
+    pub fn serving(&self) -> &'a MappingSet {
+        self.trial.map_or(self.mapping, |trial| trial.mapping)
+    }
+
+    fn table(&self, stamp: Option<Stamp>) -> Option<Ruleset> {
+        let empty = self.mapping.is_empty() && self.trial.is_none();
+        (!empty).then(|| ruleset::desired(self.mapping, self.trial, stamp))
+    }
+
+    /// The steps to it, without a stamp.
+    pub fn steps(&self, state: &State) -> Vec<Step> {
+        let stamp = state.stamp();
+        plan(self.table(stamp).as_ref(), state.observed())
+    }
+}
+
+/// What a change is called in the history.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// A new generation.
+    New(Draft),
+    /// The generation that has this number already.
+    Number(u64),
+}
+
+/// What became of a change.
+#[derive(Debug)]
+pub struct Reached {
+    /// What served before.
+    pub before: Rc<MappingSet>,
+    /// The generation that the kernel's table is stamped with; `None` without history or table.
+    pub generation: Option<u64>,
+    /// Whether anything was committed to the kernel.
+    pub committed: bool,
+    /// What was found in the table that did not belong there, and has been replaced.
+    pub replaced: Vec<String>,
+}
+
+/// A change in progress. Nobody else's portmap changes anything while it lives.
+pub struct Session<'a> {
+    ui: &'a Ui,
+    kernel: Kernel,
+    history: Option<Locked>,
+    pub state: State,
+}
+
+impl<'a> Session<'a> {
+    /// Takes the lock, reads the kernel, and ends what killed commands left open in the history.
+    pub fn open(ui: &'a Ui, common: &Common) -> Result<Self> {
+        let mut kernel = Kernel::open()?;
+        // Asked before anything is written: without the privilege nothing else makes sense.
+        kernel.generation()?;
+        let journal = Journal::at(&common.state_dir);
+        let locked = ui.timed("lock", || journal.lock(common.wait));
+        let locked = locked.map_err(NoWayBack).context("open the history")?;
+        let state = ui.timed("read the kernel", || State::read(&mut kernel))?;
+        let mends = locked.mend(state.seen()).map_err(NoWayBack).context("mend the history")?;
+        for mend in mends {
+            ui.note(mend);
+        }
+        Ok(Self { ui, kernel, history: Some(locked), state })
+    }
+
+    /// Without history: no way back, but also no need of a disk. The lock is taken if it can be.
+    pub fn without_history(ui: &'a Ui) -> Result<Self> {
+        let mut kernel = Kernel::open()?;
+        let state = State::read(&mut kernel)?;
+        Ok(Self { ui, kernel, history: None, state })
+    }
+
+    /// How the kernel differs from the history; see [`drift`].
+    pub fn drift(&self) -> Result<Option<String>> {
+        match &self.history {
+            Some(history) => Ok(drift(&self.state, history)?),
+            None => Ok(None),
+        }
+    }
+
+    pub fn history(&self) -> Option<&Locked> {
+        self.history.as_ref()
+    }
+
+    /// The generation that serves when no trial runs; 0 for none, `None` if it is not known.
+    pub fn active_generation(&self) -> Result<Option<u64>> {
+        let Some(history) = &self.history else { return Ok(None) };
+        let entries = history.list()?;
+        let active = journal::active(journal::readable(&entries), self.state.seen());
+        // A number without a file is a history that was lost: it leads nowhere.
+        let known = |n: &u64| *n == 0 || entries.iter().any(|entry| entry.number == *n);
+        Ok(active.filter(known))
+    }
+
+    /// Makes the kernel do what `goal` says, in one transaction, or nothing at all.
+    pub fn reach(&mut self, goal: Goal<'_>, record: Record, input: Option<u64>) -> Result<Reached> {
+        let before = Rc::clone(self.state.serving());
+        let replaced = self.state.strange(goal.mapping);
+        let active = self.active_generation()?;
+        let steps = goal.steps(&self.state);
+        let table_is_known = self.history.is_none() || active.is_some();
+        if steps.is_empty() && (table_is_known || goal.serving().is_empty()) {
+            let generation = active.filter(|n| *n > 0);
+            return Ok(Reached { before, generation, committed: false, replaced });
+        }
+        let layers = self.state.layers();
+        let number = self.begin(&goal, record, active)?;
+        if let Err(e) = self.commit(&goal, Stamp { generation: number, ruleset: 0, input }) {
+            self.finish(number, Outcome::Failed);
+            return Err(e);
+        }
+        let outcome = if goal.trial.is_some() { Outcome::Trial } else { Outcome::Committed };
+        self.finish(number, outcome);
+        self.prune();
+        self.clean_flows(&layers, goal.serving());
+        let generation = (number > 0).then_some(number);
+        Ok(Reached { before, generation, committed: true, replaced })
+    }
+
+    /// Decides the number, and writes down the intent. 0 without history.
+    fn begin(&self, goal: &Goal<'_>, record: Record, active: Option<u64>) -> Result<u64> {
+        let Some(history) = &self.history else { return Ok(0) };
+        // Nothing but tidying up: the mapping that serves stays, and so does its number.
+        let same = goal.trial.is_none() && *goal.mapping == *self.state.active;
+        let draft = match (record, active) {
+            (Record::Number(number), _) => return Ok(number),
+            (Record::New(_), Some(active)) if same && active > 0 => return Ok(active),
+            (Record::New(draft), _) => draft,
+        };
+        let text = stored::text(goal.serving());
+        let kernel = self.state.stamp().map(|stamp| stamp.generation);
+        let header = self
+            .ui
+            .timed("write the history", || {
+                history.begin(Draft { parent: active, ..draft }, &text, kernel)
+            })
+            .map_err(NoWayBack)
+            .context("write the history")?;
+        Ok(header.number)
+    }
+
+    /// Compare and swap on the generation of the ruleset; then a look at what is there.
+    fn commit(&mut self, goal: &Goal<'_>, stamp: Stamp) -> Result<()> {
+        for attempt in 1..=ATTEMPTS {
+            let generation = self.state.snapshot.generation;
+            let stamp = Stamp { ruleset: successor(generation), ..stamp };
+            let table = goal.table(Some(stamp));
+            let mut steps = self.ui.timed("plan", || plan(table.as_ref(), self.state.observed()));
+            if steps.is_empty() {
+                // The table does what it should, but has no place in the history yet.
+                steps = restamp(table.as_ref(), self.state.observed());
+            }
+            match self.ui.timed("commit", || self.kernel.commit(&steps, generation)) {
+                Ok(()) => return self.read_back(goal),
+                Err(CommitError::Raced) => {
+                    // Others have work to do as well; let them, a little longer each time.
+                    thread::sleep(Duration::from_millis(u64::from(attempt.min(10))));
+                    self.state = State::read(&mut self.kernel)?;
+                }
+                Err(other) => return Err(other.into()),
+            }
+        }
+        let message = format!(
+            "commit: another program keeps changing the ruleset; gave up after {ATTEMPTS} tries"
+        );
+        bail!(Refusal::new(message, "nothing was changed; `nft monitor` shows who changes what"));
+    }
+
+    fn read_back(&mut self, goal: &Goal<'_>) -> Result<()> {
+        self.state = self.ui.timed("read back", || State::read(&mut self.kernel))?;
+        let found = goal.steps(&self.state);
+        match found.first() {
+            None => Ok(()),
+            Some(step) => bail!(
+                "the kernel accepted the change, but now the table differs from it: it would take \
+                 to {step}; another program may be changing table inet portmap"
+            ),
+        }
+    }
+
+    /// A record that cannot be finished is no reason to undo what the kernel does: the stamp in
+    /// the kernel tells the next command how it ended.
+    pub fn finish(&self, number: u64, outcome: Outcome) {
+        if let Some(history) = &self.history
+            && number > 0
+            && let Err(e) = history.finish(number, outcome)
+        {
+            self.ui.warn(format_args!("finish generation {number} in the history: {e}"));
+            self.ui.note(e.help());
+        }
+    }
+
+    fn prune(&self) {
+        let Some(history) = &self.history else { return };
+        let active = self.active_generation().ok().flatten();
+        if let Err(e) = history.prune(journal::KEEP, active) {
+            self.ui.warn(format_args!("prune the history: {e}"));
+        }
+    }
+
+    /// Deletes flows that were tracked under a mapping that serves no longer.
+    fn clean_flows(&self, layers: &[Rc<MappingSet>], now: &MappingSet) {
+        for before in layers {
+            match self.ui.timed("clean flows", || conntrack::clean(before, now)) {
+                Ok(flows) if flows > 0 && self.ui.verbose => {
+                    self.ui.note(format_args!("{flows} outdated UDP flows deleted"));
+                }
+                Ok(_) => {}
+                Err(e) => {
+                    self.ui.warn(&e);
+                    self.ui.note(e.help());
+                }
+            }
+        }
+    }
+}
+
+/// The generation after the next commit: nf_tables skips 0 (`nf_tables_commit`).
+fn successor(generation: u32) -> u32 {
+    generation.checked_add(1).unwrap_or(1)
+}
+
+/// How the active layer differs from the generation that it is stamped with; `None` if it does
+/// not, or if it has no place in the history.
+pub fn drift(state: &State, journal: &Journal) -> Result<Option<String>, journal::Error> {
+    let Some(observed) = state.observed() else { return Ok(None) };
+    if let Some(foreign) = observed.foreign.first() {
+        return Ok(Some(foreign.clone()));
+    }
+    let Some(number) = state.stamp().map(|stamp| stamp.generation).filter(|n| *n > 0) else {
+        return Ok(None);
+    };
+    let text = match journal.read(number) {
+        Ok((_, text)) => text,
+        Err(journal::Error::Missing { .. } | journal::Error::Absent { .. }) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let stamped = state.trial.as_ref().map_or(&state.active, |trial| &trial.mapping);
+    // The text is canonical: the same mapping is always written the same way.
+    if stored::text(stamped) == text {
+        return Ok(None);
+    }
+    let written = stored::parse(number, text).unwrap_or_default();
+    let differences = changes::changes(&written, stamped);
+    Ok(Some(changes::Summary::of(&differences).to_string()))
+}

@@ -1,0 +1,16 @@
+//! The tests that need a kernel, the program, or both. Each works in network namespaces of its
+//! own and leaves the machine's ruleset alone; see [`support`].
+
+mod changes;
+mod kernel_facts;
+mod privileges;
+mod redirects;
+mod support;
+
+/// First in a list of failures, this one explains the others.
+#[test]
+fn a_test_can_make_namespaces() {
+    if let Err(why) = support::namespace::can_make_namespaces() {
+        panic!("{why}");
+    }
+}

@@ -1,0 +1,121 @@
+//! Strategies for the values of `portmap::mapping`, for every test that wants any of them.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use portmap::mapping::{
+    COMMENT_MAX, Family, INTERFACE_NAME_MAX, InterfacePattern, Mapping, MappingSet, Matches, Port,
+    Protocol, Scope, Selector, Service,
+};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Sets that a file can say: no mapping is out of reach, and none goes where another begins.
+pub fn mapping_sets() -> impl Strategy<Value = MappingSet> {
+    prop::collection::vec(runs(), 0..12).prop_map(|runs| {
+        let mappings = runs.into_iter().flatten().collect();
+        MappingSet::new(without_chains(without_unreachable(mappings)))
+    })
+}
+
+/// Neighbouring ports that go to neighbouring ports: 1 to 4 of them.
+fn runs() -> impl Strategy<Value = Vec<Mapping>> {
+    (mappings(), 0..4u16).prop_map(|(first, more)| {
+        let further = |port: Port, n: u16| Port::new(port.get().checked_add(n)?);
+        let nth = |n| {
+            let port = further(first.service.port, n)?;
+            let service = Service { port, ..first.service };
+            Some(Mapping { service, to: further(first.to, n)?, ..first.clone() })
+        };
+        (0..=more).filter_map(nth).collect()
+    })
+}
+
+pub fn mappings() -> impl Strategy<Value = Mapping> {
+    (services(), ports(), selectors(), prop::option::of(comments()))
+        .prop_map(|(service, to, selector, comment)| Mapping { service, to, selector, comment })
+}
+
+/// Often one of a few, so that services meet.
+pub fn services() -> impl Strategy<Value = Service> {
+    let port = prop_oneof![(80..90u16).prop_map(|n| Port::new(n).expect("not 0")), ports()];
+    (select(&Protocol::ALL), port).prop_map(|(protocol, port)| Service { protocol, port })
+}
+
+pub fn ports() -> impl Strategy<Value = Port> {
+    (1..=u16::MAX).prop_map(|n| Port::new(n).expect("not 0"))
+}
+
+pub fn selectors() -> impl Strategy<Value = Selector> {
+    let plain = (select(&Scope::ALL), select(&Family::ALL))
+        .prop_map(|(scope, family)| Selector::of(scope, family));
+    let special = (select(&Scope::ALL), select(&Family::ALL), matches())
+        .prop_filter_map("contradicts itself", |(scope, family, matches)| {
+            Selector::new(scope, family, matches)
+        });
+    prop_oneof![Just(Selector::ANYONE), plain, special]
+}
+
+fn matches() -> impl Strategy<Value = Matches> {
+    let networks = || {
+        let of = |net: BoxedStrategy<IpNet>| prop::collection::vec(net, 0..3);
+        prop_oneof![of(ipv4().boxed()), of(ipv6().boxed())]
+    };
+    (prop::collection::vec(interfaces(), 0..3), networks(), networks())
+        .prop_map(|(interfaces, sources, addresses)| Matches { interfaces, sources, addresses })
+}
+
+fn ipv4() -> impl Strategy<Value = IpNet> {
+    (any::<u32>(), 0..=32u8).prop_map(|(bits, len)| {
+        IpNet::V4(Ipv4Net::new(Ipv4Addr::from(bits), len).expect("a length").trunc())
+    })
+}
+
+fn ipv6() -> impl Strategy<Value = IpNet> {
+    let plain = (any::<u128>(), 0..=128u8).prop_map(|(bits, len)| {
+        IpNet::V6(Ipv6Net::new(Ipv6Addr::from(bits), len).expect("a length").trunc())
+    });
+    plain.prop_filter("IPv4 in disguise", |net| net.addr().to_canonical() == net.addr())
+}
+
+pub fn interfaces() -> impl Strategy<Value = InterfacePattern> {
+    let name = "[a-z][a-z0-9_.@-]{0,14}";
+    let any = "[^\\s\\pC/:\"\\\\*]{1,5}";
+    let name = prop_oneof![name, any].prop_filter("a name", |name| {
+        name.len() <= INTERFACE_NAME_MAX && name != "." && name != ".."
+    });
+    (name, any::<bool>()).prop_map(|(name, is_prefix)| match is_prefix {
+        true => InterfacePattern::Prefix(name.into()),
+        false => InterfacePattern::Name(name.into()),
+    })
+}
+
+pub fn comments() -> impl Strategy<Value = Arc<str>> {
+    let text =
+        prop_oneof!["[a-z ]{1,20}", "[^\"\\p{Cc}]{1,40}", "[-#:&*!|>'%@`{}\\[\\], ?\\\\]{1,8}"];
+    text.prop_filter("short", |text| text.len() <= COMMENT_MAX).prop_map(Arc::from)
+}
+
+fn without_unreachable(mappings: Vec<Mapping>) -> Vec<Mapping> {
+    let mut kept: Vec<Mapping> = Vec::new();
+    for mapping in mappings {
+        let is_reached = |m: &Mapping| !m.selector.overlaps(&mapping.selector);
+        let of_matches =
+            |m: &Mapping| m.selector.matches.is_some() && !m.selector.covers(&mapping.selector);
+        let same = kept.iter().filter(|m| m.service == mapping.service);
+        if same.into_iter().all(|m| is_reached(m) || of_matches(m)) {
+            kept.push(mapping);
+        }
+    }
+    kept
+}
+
+fn without_chains(mappings: Vec<Mapping>) -> Vec<Mapping> {
+    let services: HashSet<Service> = mappings.iter().map(|m| m.service).collect();
+    let is_chain = |m: &Mapping| {
+        m.to != m.service.port && services.contains(&Service { port: m.to, ..m.service })
+    };
+    mappings.into_iter().filter(|m| !is_chain(m)).collect()
+}

@@ -1,0 +1,31 @@
+//! What a story needs, by concept:
+//!
+//! - [`namespace`]: a network namespace that dies with its test, and commands inside it;
+//! - [`world`]: a host with clients around it, joined by veth pairs;
+//! - [`net`]: servers that say who they are, clients that ask;
+//! - [`portmap`]: the program under test, run on a host.
+
+pub mod namespace;
+pub mod net;
+pub mod portmap;
+pub mod world;
+
+pub use namespace::Namespace;
+pub use net::{Listen, NoAnswer, answer};
+pub use world::World;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for anything that must happen. Generous: it is only spent on failure.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Returns as soon as `condition` holds; panics if it does not within [`PATIENCE`].
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,428 @@
+//! Servers that say who they are, and clients that ask.
+//!
+//! The question is any line, or any datagram; the answer is `NAME PEER`: the server's name, and
+//! the client's address as the server sees it.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nix::cmsg_space;
+use nix::libc::{in_pktinfo, in6_pktinfo, linger};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
+    sockopt,
+};
+
+use super::{Namespace, wait_until};
+
+/// Longer than the kernel waits (1 s) before it sends a lost SYN again.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(2500);
+
+/// Why a client got no answer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoAnswer {
+    /// A TCP reset, or an ICMP "port unreachable": nobody listens.
+    Refused,
+    /// Silence.
+    TimedOut,
+    /// An established connection was reset.
+    Reset,
+    /// An established connection was closed in good order.
+    Closed,
+    /// No route, or an ICMP "host unreachable".
+    Unreachable,
+    Other(String),
+}
+
+/// What a client hears if `name` serves it: for comparison with the answer it got.
+pub fn answer(name: &str) -> Result<String, NoAnswer> {
+    Ok(name.to_owned())
+}
+
+impl From<io::Error> for NoAnswer {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind::*;
+        match error.kind() {
+            ConnectionRefused => NoAnswer::Refused,
+            TimedOut | WouldBlock => NoAnswer::TimedOut,
+            ConnectionReset | BrokenPipe | ConnectionAborted => NoAnswer::Reset,
+            HostUnreachable | NetworkUnreachable => NoAnswer::Unreachable,
+            _ => NoAnswer::Other(error.to_string()),
+        }
+    }
+}
+
+#[track_caller]
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap_or_else(|_| panic!("{text}: not an address and a port"))
+}
+
+/// Splits `NAME PEER`.
+fn parse_answer(line: &str) -> (String, SocketAddr) {
+    let (name, peer) = line.trim_end().rsplit_once(' ').expect("NAME PEER");
+    (name.to_owned(), address(peer))
+}
+
+/// Where a server is to be found.
+#[derive(Clone, Copy, Debug)]
+pub enum Listen<'a> {
+    Tcp(&'a str),
+    Udp(&'a str),
+}
+
+/// Answers until it is dropped; then its sockets, and the connections it accepted, are closed.
+pub struct Server {
+    /// Closing it is the signal to stop.
+    stop: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Namespace {
+    /// A server on this port of all addresses: TCP and UDP, IPv4 and IPv6.
+    #[track_caller]
+    pub fn serve(&self, name: &str, port: u16) -> Server {
+        let any = format!("[::]:{port}");
+        self.serve_at(name, &[Listen::Tcp(&any), Listen::Udp(&any)])
+    }
+
+    /// A server on just these. `[::]` is dual stack, as in most of the world's applications.
+    #[track_caller]
+    pub fn serve_at(&self, name: &str, places: &[Listen]) -> Server {
+        let mut sockets = Sockets { name: name.to_owned(), ..Sockets::default() };
+        self.run(|| {
+            for place in places {
+                sockets.open(*place).unwrap_or_else(|e| panic!("{name}: {place:?}: {e}"));
+            }
+        });
+        let (stop, stopped) = UnixStream::pair().unwrap();
+        let thread = thread::spawn(move || sockets.serve(&stopped));
+        Server { stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+#[derive(Default)]
+struct Sockets {
+    name: String,
+    listeners: Vec<TcpListener>,
+    connections: Vec<TcpStream>,
+    datagrams: Vec<UdpSocket>,
+}
+
+impl Sockets {
+    fn open(&mut self, place: Listen) -> io::Result<()> {
+        match place {
+            Listen::Tcp(to) => {
+                let listener = TcpListener::bind(address(to))?;
+                listener.set_nonblocking(true)?;
+                self.listeners.push(listener);
+            }
+            Listen::Udp(to) => {
+                let socket = UdpSocket::bind(address(to))?;
+                match address(to) {
+                    SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
+                    SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+                }
+                socket.set_nonblocking(true)?;
+                self.datagrams.push(socket);
+            }
+        }
+        Ok(())
+    }
+
+    fn serve(mut self, stopped: &UnixStream) {
+        loop {
+            let ready = self.wait(stopped);
+            let mut ready = ready.into_iter();
+            let mut next = || ready.next().unwrap();
+            if next() {
+                return;
+            }
+            self.connections.retain(|connection| !next() || talk(&self.name, connection).is_ok());
+            for listener in &self.listeners {
+                if next()
+                    && let Ok((connection, _)) = listener.accept()
+                {
+                    self.connections.push(connection);
+                }
+            }
+            for socket in &self.datagrams {
+                if next() {
+                    // What fails here (the client is gone) is the client's to notice.
+                    let _ = reply(&self.name, socket);
+                }
+            }
+        }
+    }
+
+    /// Which are ready: first `stopped`, then connections, listeners, datagrams.
+    fn wait(&self, stopped: &UnixStream) -> Vec<bool> {
+        let mut fds: Vec<PollFd> = std::iter::once(stopped.as_fd())
+            .chain(self.connections.iter().map(AsFd::as_fd))
+            .chain(self.listeners.iter().map(AsFd::as_fd))
+            .chain(self.datagrams.iter().map(AsFd::as_fd))
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
+        poll(&mut fds, PollTimeout::NONE).expect("poll");
+        fds.iter().map(|fd| fd.any() == Some(true)).collect()
+    }
+}
+
+/// One answer for each line that has arrived. An error if the client is gone.
+fn talk(name: &str, mut connection: &TcpStream) -> io::Result<()> {
+    let mut questions = [0; 512];
+    let len = connection.read(&mut questions)?;
+    if len == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let peer = unmapped(connection.peer_addr()?);
+    for _ in questions[..len].iter().filter(|&&byte| byte == b'\n') {
+        connection.write_all(format!("{name} {peer}\n").as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Answers one datagram, from the address that it was sent to.
+fn reply(name: &str, socket: &UdpSocket) -> nix::Result<()> {
+    let fd = socket.as_raw_fd();
+    let mut question = [0; 512];
+    let mut iov = [IoSliceMut::new(&mut question)];
+    let mut space = cmsg_space!(in6_pktinfo);
+    let received =
+        recvmsg::<SockaddrStorage>(fd, &mut iov, Some(&mut space), MsgFlags::MSG_DONTWAIT)?;
+    let from = received.address.expect("a datagram has a sender");
+    let peer = match (from.as_sockaddr_in(), from.as_sockaddr_in6()) {
+        (Some(v4), _) => SocketAddr::V4((*v4).into()),
+        (_, Some(v6)) => SocketAddr::V6((*v6).into()),
+        _ => unreachable!("a datagram of another family"),
+    };
+    let answer = format!("{name} {}", unmapped(peer));
+    let iov = [IoSlice::new(answer.as_bytes())];
+    let info = received.cmsgs()?.next().expect("packet information was asked for");
+    match info {
+        ControlMessageOwned::Ipv4PacketInfo(info) => {
+            let source = in_pktinfo { ipi_ifindex: 0, ..info };
+            sendmsg(
+                fd,
+                &iov,
+                &[ControlMessage::Ipv4PacketInfo(&source)],
+                MsgFlags::empty(),
+                Some(&from),
+            )?;
+        }
+        ControlMessageOwned::Ipv6PacketInfo(info) => {
+            let source = in6_pktinfo { ipi6_ifindex: 0, ..info };
+            sendmsg(
+                fd,
+                &iov,
+                &[ControlMessage::Ipv6PacketInfo(&source)],
+                MsgFlags::empty(),
+                Some(&from),
+            )?;
+        }
+        other => unreachable!("{other:?}"),
+    }
+    Ok(())
+}
+
+/// A dual-stack socket shows IPv4 clients as `::ffff:192.0.2.2`.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// A TCP connection that is kept open while the rules change.
+pub struct TcpConnection(BufReader<TcpStream>);
+
+impl TcpConnection {
+    fn open(to: SocketAddr) -> Result<Self, NoAnswer> {
+        let stream = TcpStream::connect_timeout(&to, ANSWER_TIMEOUT)?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    fn ask_all(&mut self) -> Result<(String, SocketAddr), NoAnswer> {
+        self.0.get_mut().write_all(b"who are you\n")?;
+        let mut line = String::new();
+        match self.0.read_line(&mut line)? {
+            0 => Err(NoAnswer::Closed),
+            _ => Ok(parse_answer(&line)),
+        }
+    }
+
+    /// Who is at the other end?
+    pub fn ask(&mut self) -> Result<String, NoAnswer> {
+        self.ask_all().map(|(name, _)| name)
+    }
+
+    /// Closes with a reset, which leaves no TIME_WAIT to run out of ports with.
+    fn abort(self) {
+        let now = linger { l_onoff: 1, l_linger: 0 };
+        let _ = setsockopt(self.0.get_ref(), sockopt::Linger, &now);
+    }
+}
+
+/// A UDP client that keeps its source port, as a resolver's or a telephone's flow does.
+pub struct UdpClient(UdpSocket);
+
+impl UdpClient {
+    fn open(source_port: u16, to: SocketAddr, timeout: Duration) -> io::Result<Self> {
+        let any: IpAddr = match to {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, source_port))?;
+        // A connected socket hears of refusals, and accepts answers from this address only.
+        socket.connect(to)?;
+        socket.set_read_timeout(Some(timeout))?;
+        Ok(Self(socket))
+    }
+
+    fn ask_all(&self) -> Result<(String, SocketAddr), NoAnswer> {
+        self.0.send(b"who are you")?;
+        let mut answer = [0; 512];
+        let len = self.0.recv(&mut answer)?;
+        Ok(parse_answer(&String::from_utf8_lossy(&answer[..len])))
+    }
+
+    /// Who answers now? A single datagram: one that is lost is a timeout.
+    pub fn ask(&self) -> Result<String, NoAnswer> {
+        self.ask_all().map(|(name, _)| name)
+    }
+}
+
+impl Namespace {
+    /// Connects to `192.0.2.1:80` or `[::1]:80`, and asks who is there.
+    #[track_caller]
+    pub fn tcp_ask(&self, to: &str) -> Result<String, NoAnswer> {
+        self.tcp_connect(to)?.ask()
+    }
+
+    /// Sends one datagram, and waits for the name of whoever answers.
+    #[track_caller]
+    pub fn udp_ask(&self, to: &str) -> Result<String, NoAnswer> {
+        self.udp_ask_within(to, ANSWER_TIMEOUT)
+    }
+
+    #[track_caller]
+    pub fn udp_ask_within(&self, to: &str, timeout: Duration) -> Result<String, NoAnswer> {
+        let to = address(to);
+        self.run(|| UdpClient::open(0, to, timeout))?.ask()
+    }
+
+    /// The address that the server sees when we connect.
+    #[track_caller]
+    pub fn tcp_seen_as(&self, to: &str) -> Result<IpAddr, NoAnswer> {
+        self.tcp_connect(to)?.ask_all().map(|(_, me)| me.ip())
+    }
+
+    /// The address that the server sees when we send a datagram.
+    #[track_caller]
+    pub fn udp_seen_as(&self, to: &str) -> Result<IpAddr, NoAnswer> {
+        self.udp_client(0, to).ask_all().map(|(_, me)| me.ip())
+    }
+
+    /// A connection to be kept.
+    #[track_caller]
+    pub fn tcp_connect(&self, to: &str) -> Result<TcpConnection, NoAnswer> {
+        let to = address(to);
+        self.run(|| TcpConnection::open(to))
+    }
+
+    /// A client with this source port, for `to` only. Nothing is sent yet.
+    #[track_caller]
+    pub fn udp_client(&self, source_port: u16, to: &str) -> UdpClient {
+        let to = address(to);
+        self.run(|| UdpClient::open(source_port, to, ANSWER_TIMEOUT)).unwrap()
+    }
+
+    /// Connects to `to` again and again, on a thread, until it is stopped.
+    #[track_caller]
+    pub fn keep_asking_tcp(&self, to: &str) -> Asker {
+        let to = address(to);
+        let shared = Arc::new(Record::default());
+        let record = Arc::clone(&shared);
+        let (started, wait) = std::sync::mpsc::channel();
+        let net = self.path();
+        let thread = thread::spawn(move || {
+            super::namespace::enter(&net).expect("enter the namespace");
+            started.send(()).unwrap();
+            while !record.stop.load(Ordering::Relaxed) {
+                let outcome = TcpConnection::open(to).and_then(|mut connection| {
+                    let name = connection.ask();
+                    connection.abort();
+                    name
+                });
+                record.outcomes.lock().unwrap().push(outcome);
+            }
+        });
+        wait.recv().expect("a thread that asks");
+        Asker { record: shared, thread: Some(thread) }
+    }
+}
+
+/// A client that asks without pause, and remembers every outcome in order.
+pub struct Asker {
+    record: Arc<Record>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Record {
+    stop: AtomicBool,
+    outcomes: Mutex<Vec<Result<String, NoAnswer>>>,
+}
+
+impl Asker {
+    /// Returns when `n` more questions have been asked from beginning to end.
+    #[track_caller]
+    pub fn wait_for(&self, n: usize) {
+        let len = || self.record.outcomes.lock().unwrap().len();
+        // The one under way may have begun before now: it does not count.
+        let enough = len() + 1 + n;
+        wait_until("the client asks on", || len() >= enough);
+    }
+
+    /// Every outcome, in order.
+    pub fn stop(mut self) -> Vec<Result<String, NoAnswer>> {
+        self.finish();
+        std::mem::take(&mut *self.record.outcomes.lock().unwrap())
+    }
+
+    fn finish(&mut self) {
+        self.record.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// How often each outcome occurred.
+pub fn counts(outcomes: &[Result<String, NoAnswer>]) -> BTreeMap<&Result<String, NoAnswer>, usize> {
+    let mut counts = BTreeMap::new();
+    for outcome in outcomes {
+        *counts.entry(outcome).or_default() += 1;
+    }
+    counts
+}

@@ -1,0 +1,181 @@
+//! The program under test, run on a host.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+
+use super::namespace::{feed, without_privileges};
+use super::{Namespace, PATIENCE};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_portmap");
+
+/// A run that is being prepared.
+pub struct Portmap {
+    command: Command,
+    stdin: String,
+    /// Keeps the program's file open until it has been executed.
+    program: Option<File>,
+}
+
+impl Namespace {
+    /// `portmap ARGUMENTS` on this host, with a state directory of this host's own.
+    #[track_caller]
+    pub fn portmap<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Portmap {
+        self.prepare(PROGRAM, None).args(arguments)
+    }
+
+    /// The same as a user without privileges. The program is executed by descriptor: a user may
+    /// not be able to reach the directory where it was built.
+    #[track_caller]
+    pub fn portmap_unprivileged<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Portmap {
+        let program = File::open(PROGRAM).unwrap();
+        let path = format!("/proc/self/fd/{}", program.as_raw_fd());
+        let mut portmap = self.prepare(&path, Some(program));
+        portmap.command.arg0("portmap");
+        without_privileges(&mut portmap.command);
+        portmap.args(arguments)
+    }
+
+    #[track_caller]
+    fn prepare(&self, path: &str, program: Option<File>) -> Portmap {
+        let mut command = self.command(path);
+        command.env("PORTMAP_STATE_DIR", self.dir().join("state"));
+        command.env_remove("NO_COLOR").current_dir(self.dir());
+        Portmap { command, stdin: String::new(), program }
+    }
+
+    /// Writes these rules to `rules.yaml`, applies them, and expects that to succeed.
+    #[track_caller]
+    pub fn apply(&self, rules: &str) -> Outcome {
+        let file = self.file("rules.yaml", rules);
+        self.portmap(["apply".as_ref(), file.as_os_str()]).run().succeeds()
+    }
+
+    /// `nft list table inet portmap`, without the stamp: the comment that says which generation
+    /// this is.
+    #[track_caller]
+    pub fn table(&self) -> String {
+        without_stamp(&self.nft("list table inet portmap"))
+    }
+}
+
+/// The stamp stands at the end of a rule: ` comment "generation 12, ruleset 57, …"`.
+pub fn without_stamp(listing: &str) -> String {
+    let line = |line: &str| match line.find(" comment \"generation ") {
+        Some(stamp) => format!("{}\n", &line[..stamp]),
+        None => format!("{line}\n"),
+    };
+    listing.lines().map(line).collect()
+}
+
+impl Portmap {
+    fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// What it reads from standard input; without this, nothing.
+    pub fn stdin(mut self, text: &str) -> Self {
+        self.stdin = text.to_owned();
+        self
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn run(self) -> Outcome {
+        self.start().wait()
+    }
+
+    /// Starts it, and returns at once.
+    #[track_caller]
+    pub fn start(self) -> Running {
+        let Portmap { mut command, stdin, program } = self;
+        let words: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+        let line = format!("portmap {}", words.join(" "));
+        let (send, output) = channel();
+        thread::spawn(move || {
+            let output = feed(&mut command, &stdin);
+            drop(program);
+            // Nobody receives if the test has given up.
+            let _ = send.send(output);
+        });
+        Running { command: line, output }
+    }
+}
+
+/// A run under way.
+pub struct Running {
+    command: String,
+    output: Receiver<Output>,
+}
+
+impl Running {
+    #[track_caller]
+    pub fn wait(self) -> Outcome {
+        let Running { command, output } = self;
+        let output = match output.recv_timeout(PATIENCE) {
+            Ok(output) => output,
+            Err(RecvTimeoutError::Timeout) => panic!("{command}: still runs after {PATIENCE:?}"),
+            Err(RecvTimeoutError::Disconnected) => panic!("{command}: not started, see above"),
+        };
+        let text = |bytes| String::from_utf8(bytes).expect("portmap prints UTF-8");
+        Outcome {
+            command,
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+}
+
+/// How a run ended.
+pub struct Outcome {
+    command: String,
+    /// `None`: killed by a signal.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outcome { command, code, stdout, stderr } = self;
+        write!(f, "{command}: exit code {code:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
+    }
+}
+
+impl Outcome {
+    #[track_caller]
+    pub fn succeeds(self) -> Self {
+        assert!(self.code == Some(0), "expected to succeed: {self}");
+        self
+    }
+
+    #[track_caller]
+    pub fn fails_with(self, code: i32) -> Self {
+        assert!(self.code == Some(code), "expected exit code {code}: {self}");
+        self
+    }
+
+    /// Somewhere on stderr.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "expected `{text}` on stderr: {self}");
+        self
+    }
+
+    /// The document on stdout.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|e| panic!("expected JSON on stdout: {e}: {self}"))
+    }
+}
