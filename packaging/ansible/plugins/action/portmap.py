@@ -27,6 +27,7 @@ display = Display()
 MODULE = "portmap.portmap.portmap"
 # The kernel's timers and ours need not agree to the second.
 GRACE_SECONDS = 2
+TRIES = 3
 
 
 class LockedOut(Exception):
@@ -78,14 +79,14 @@ class ActionModule(ActionBase):
         if not foreseen.get("changes"):
             untried = {k: v for k, v in args.items() if k not in ("confirm", "confirm_by")}
             return foreseen if not foreseen.get("changed") else self._module(untried)
-        seconds = int(args["confirm"])
-        deadline = time.monotonic() + seconds
         try:
             started = self._module(args)
         except AnsibleConnectionFailure as error:
             # Redirecting the port of our own connection may end it; only a new one can tell.
             display.vvv("portmap: the connection broke while applying: %s" % error)
             started = foreseen
+        # The trial began before the module answered, so it is over by then.
+        deadline = time.monotonic() + int(args["confirm"])
         if started.get("failed") or not started.get("changed"):
             return started
         if args.get("confirm_by", "connection") == "task":
@@ -198,14 +199,17 @@ class ActionModule(ActionBase):
         if left > 0:
             display.vvv("portmap: waiting %.0f s for the trial to run out" % left)
             time.sleep(left)
-        try:
-            self._connection.reset()
-            trial = self._module({**self._base(args), "state": "confirmed"}, check_mode=True)
-        except AnsibleConnectionFailure:
-            return None
-        if trial.get("failed") or trial.get("changed"):
-            return None
-        return "the trial ran out"
+        for _again in range(TRIES):
+            try:
+                self._connection.reset()
+                trial = self._module({**self._base(args), "state": "confirmed"}, check_mode=True)
+            except AnsibleConnectionFailure as error:
+                display.vvv("portmap: still no connection: %s" % error)
+                time.sleep(GRACE_SECONDS)
+                continue
+            if not trial.get("failed") and not trial.get("changed"):
+                return "the trial ran out"
+        return None
 
     # The host's half
 

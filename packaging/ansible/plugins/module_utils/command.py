@@ -41,9 +41,13 @@ def sentence(error):
 
 
 def parse_errors(stderr):
-    """The problems on standard error; plain text is taken as one problem."""
+    """The problems on standard error; plain text is taken as one problem.
+
+    Notes for people may come before the document.
+    """
+    start = ("\n" + stderr).find("\n{")
     try:
-        found = json.loads(stderr)["errors"]
+        found = json.loads(stderr[max(start, 0) :])["errors"]
         return [e if isinstance(e, dict) else {"message": str(e)} for e in found]
     except (ValueError, KeyError, TypeError):
         text = stderr.strip()
@@ -121,11 +125,12 @@ class Portmap:
 
 
 def is_persisted(status):
-    """Whether boot restores what is active now, from a status document.
-
-    C(persisted) is the generation that boot restores, or a plain yes or no.
-    """
+    """Whether boot restores what is active now, from a status document."""
     persisted = status.get("persisted")
-    if isinstance(persisted, bool) or persisted is None:
-        return bool(persisted)
-    return persisted == status.get("generation")
+    return persisted is not None and persisted == status.get("generation")
+
+
+def running_trial(status):
+    """The trial of a status document, or None. One that has run out may still be named there."""
+    trial = status.get("trial")
+    return trial if trial and trial.get("left_seconds", 0) > 0 else None

@@ -94,9 +94,9 @@ options:
     description:
       - The generation to go back to, for O(state=rolled_back).
     type: int
-  message:
+  note:
     description:
-      - A text for the history.
+      - A text for the history, why this is done.
     type: str
   strict:
     description:
@@ -277,6 +277,7 @@ from ansible_collections.portmap.portmap.plugins.module_utils.command import (
     CommandFailed,
     Portmap,
     is_persisted,
+    running_trial,
 )
 from ansible_collections.portmap.portmap.plugins.module_utils.files import (
     renamed,
@@ -304,7 +305,7 @@ ARGUMENTS = {
     "check_host": {"type": "str"},
     "check_timeout": {"type": "int", "default": 5},
     "generation": {"type": "int"},
-    "message": {"type": "str"},
+    "note": {"type": "str"},
     "strict": {"type": "bool", "default": False},
     "validate": {"type": "str", "default": "auto", "choices": ["auto", "controller", "host"]},
     "executable": {"type": "str", "default": "portmap"},
@@ -333,8 +334,8 @@ class Run:
             return args + ["--", self.staging], None
         return args + ["--"] + (self.params["src"] or []), None
 
-    def history_note(self):
-        return ["--message", self.params["message"]] if self.params["message"] else []
+    def history(self):
+        return ["--message", self.params["note"]] if self.params["note"] else []
 
     def result(self, document, **more):
         """What a plan, apply, clear or rollback document means to Ansible."""
@@ -344,8 +345,6 @@ class Run:
         }
         if document.get("generation") is not None:
             result["generation"] = document["generation"]
-        if document.get("trial"):
-            result["trial"] = document["trial"]
         diff = document.get("diff")
         if diff and self.module._diff:
             result["diff"] = {
@@ -373,13 +372,16 @@ class Run:
             return result
         if self.params["confirm"]:
             trial = ["--confirm", "%ds" % self.params["confirm"]]
-            args = trial + self.history_note() + args
-            return self.result(self.portmap.run("apply", *args, data=data))
+            args = trial + self.history() + args
+            result = self.result(self.portmap.run("apply", *args, data=data))
+            if result["changed"]:
+                result["trial"] = running_trial(self.portmap.run("status"))
+            return result
         was = True
         if self.params["persist"]:
             was = is_persisted(self.portmap.run("status"))
             args = ["--persist"] + args
-        document = self.portmap.run("apply", *self.history_note(), *args, data=data)
+        document = self.portmap.run("apply", *self.history(), *args, data=data)
         result = self.result(document)
         return self.with_persisted(result, was) if self.params["persist"] else result
 
@@ -395,7 +397,7 @@ class Run:
     def forgotten(self, result):
         """Boot brings nothing back."""
         status = self.portmap.run("status")
-        was = status.get("persisted") not in (None, False)
+        was = status.get("persisted") is not None
         if was and not self.check:
             self.portmap.run("persist", "--off")
         result["changed"] = result["changed"] or was
@@ -408,14 +410,13 @@ class Run:
         return {"changed": False, "changes": []}
 
     def confirmed(self):
-        trial = self.portmap.run("status").get("trial")
+        trial = running_trial(self.portmap.run("status"))
         if not trial:
             return {"changed": False, "changes": [], "confirmed": False}
         if self.check:
             return {"changed": True, "changes": [], "confirmed": False, "trial": trial}
         args = ["--persist"] if self.params["persist"] else []
         result = self.result(self.portmap.run("confirm", *args), changed=True, confirmed=True)
-        result.pop("trial", None)
         if self.params["persist"]:
             result["persisted"] = True
         return result
@@ -427,15 +428,15 @@ class Run:
         if self.check:
             args.append("--dry-run")
         else:
-            args += self.history_note()
+            args += self.history()
         return self.result(self.portmap.run("rollback", *args))
 
     def persisted(self):
         status = self.portmap.run("status")
-        was = is_persisted(status)
-        if not was and not self.check:
-            self.portmap.run("persist")
-        result = {"changed": not was, "changes": [], "persisted": was or not self.check}
+        changed = not is_persisted(status)
+        if not self.check:
+            changed = bool(self.portmap.run("persist").get("changed", changed))
+        result = {"changed": changed, "changes": [], "persisted": not (changed and self.check)}
         if status.get("generation") is not None:
             result["generation"] = status["generation"]
         return result

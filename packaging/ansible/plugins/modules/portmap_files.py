@@ -52,9 +52,11 @@ attributes:
         cannot be checked, and RV(checked) says so.
   diff_mode:
     support: full
+    description: Shows each file before and after.
   platform:
     support: full
     platforms: linux
+    description: Where portmap runs.
 seealso:
   - module: portmap.portmap.portmap
 author:
