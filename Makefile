@@ -123,6 +123,7 @@ test-packages: deb rpm $(HELLO) ## install, upgrade, remove and purge the packag
 
 test-ansible: build ## run the Ansible collection on ten hosts made of namespaces (root)
 	$(SUDO) env PATH="$(PATH)" TARGET="$(abspath $(TARGET))" tests/ansible/run
+	$(SUDO) env PATH="$(PATH)" TARGET="$(abspath $(TARGET))" tests/ansible/sanity
 
 clean: ## remove what was built
 	cargo clean
