@@ -9,7 +9,7 @@ DESTDIR ?=
 RULES   ?= rules/dev.yaml
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 BIN     := $(TARGET)/release/portmap
-SHARE   := $(TARGET)/share
+SHARE   := $(TARGET)/release/share
 HELLO   := $(TARGET)/release/hello
 ROOT    := $(DESTDIR)$(PREFIX)
 SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -21,7 +21,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := build
 .PHONY: help deps build-deps build share install uninstall apply demo test lint \
-        deb rpm test-boot test-packages test-ansible clean
+        bench bench-deps deb rpm test-boot test-packages test-ansible clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -47,7 +47,8 @@ install: $(BIN) ## install below $(DESTDIR)$(PREFIX)
 	@packaging/share.sh $(BIN) $(SHARE)
 	$(INSTALL) -d $(ROOT)/bin $(ROOT)/share/man/man1 $(ROOT)/share/man/man5 \
 	  $(ROOT)/share/bash-completion/completions $(ROOT)/share/zsh/site-functions \
-	  $(ROOT)/share/fish/vendor_completions.d $(ROOT)/share/portmap \
+	  $(ROOT)/share/fish/vendor_completions.d \
+	  $(addprefix $(ROOT)/share/portmap/,init boot hooks) \
 	  $(ROOT)/share/doc/portmap-nft/examples $(ROOT)/lib/systemd/system
 	$(INSTALL) -m 755 $(BIN) $(ROOT)/bin/portmap
 	$(INSTALL) -m 644 $(SHARE)/man/man1/*.1 $(ROOT)/share/man/man1
@@ -56,7 +57,12 @@ install: $(BIN) ## install below $(DESTDIR)$(PREFIX)
 	$(INSTALL) -m 644 $(SHARE)/completions/_portmap $(ROOT)/share/zsh/site-functions/_portmap
 	$(INSTALL) -m 644 $(SHARE)/completions/portmap.fish $(ROOT)/share/fish/vendor_completions.d/portmap.fish
 	$(INSTALL) -m 644 $(SHARE)/rules.schema.json $(ROOT)/share/portmap/rules.schema.json
+	$(INSTALL) -m 755 packaging/openrc/portmap-nft $(ROOT)/share/portmap/init/openrc
+	$(INSTALL) -m 755 packaging/sysv/portmap-nft $(ROOT)/share/portmap/init/sysv
+	$(INSTALL) -m 755 packaging/boot/portmap-boot $(ROOT)/share/portmap/boot/portmap-boot
+	$(INSTALL) -m 755 packaging/hooks/portmap-converge $(ROOT)/share/portmap/hooks/portmap-converge
 	$(INSTALL) -m 644 rules/*.yaml $(ROOT)/share/doc/portmap-nft/examples
+	$(INSTALL) -m 644 docs/*.md LICENSE $(ROOT)/share/doc/portmap-nft
 	@for unit in $(UNITS); do \
 	  echo "$$unit > $(ROOT)/lib/systemd/system/$$unit"; \
 	  sed 's|/usr/bin/portmap|$(PREFIX)/bin/portmap|g' packaging/systemd/$$unit > $(ROOT)/lib/systemd/system/$$unit && \
@@ -96,7 +102,9 @@ $(HELLO): examples/hello.rs
 	rustc --edition 2024 -O $< -o $@
 
 test: deps ## run every test
+	cargo build --locked
 	cargo test --locked --no-run
+	tests/hooks/run $(TARGET)/debug/portmap
 	packaging/private.sh cargo test --locked
 
 lint: build-deps ## formatting, clippy and documentation, with no warning let through
@@ -104,6 +112,23 @@ lint: build-deps ## formatting, clippy and documentation, with no warning let th
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+# In network namespaces of its own.  BENCH=--quick: few rounds, no proxies,
+# nothing written; BENCH="--only applies" or "--only connections": that half.
+bench: build-deps ## measure against nft, iptables, proxies; fails if a limit is missed (root)
+	cargo bench --locked --bench peers \
+	  $(if $(SUDO),--config 'target."cfg(unix)".runner = "$(SUDO)"') -- $(BENCH)
+
+# A peer that is missing is left out, with a note.  Their services are kept from
+# starting: the benchmark starts its own.
+bench-deps: ## install what bench compares with (Debian)
+	@policy=/usr/sbin/policy-rc.d; \
+	if [ ! -e $$policy ]; then \
+	  trap "$(SUDO) rm -f $$policy" EXIT; \
+	  printf '#!/bin/sh\nexit 101\n' | $(SUDO) tee $$policy >/dev/null && $(SUDO) chmod 755 $$policy; \
+	fi; \
+	$(SUDO) apt-get update && $(SUDO) apt-get install -y --no-install-recommends \
+	  nftables iptables iproute2 strace nginx-light libnginx-mod-stream haproxy rinetd socat
 
 deb: share ## build the Debian package
 	@packaging/deps.sh deb

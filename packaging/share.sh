@@ -10,6 +10,7 @@ bin=$1 share=$2
 rm -rf "$share"
 mkdir -p "$share/completions"
 "$bin" man --output-dir "$share/man"
+gzip -9nk "$share"/man/man?/*
 "$bin" completions bash >"$share/completions/portmap.bash"
 "$bin" completions zsh >"$share/completions/_portmap"
 "$bin" completions fish >"$share/completions/portmap.fish"

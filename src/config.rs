@@ -1,14 +1,20 @@
 //! The file: YAML text to a [`MappingSet`], with every problem at its place, and back.
 //!
-//! The walk is text → [`document`] (a tree that knows its lines) → [`entry`] (what each entry
-//! asks) → [`resolve`] (what they ask together). Only [`source`] opens files.
+//! The walk is text → `document` (a tree that knows its lines) → `entry` (what each entry
+//! asks) → `resolve` (what they ask together). Only [`source`], [`trust`] and
+//! [`services`] look at the file system.
+
+#![forbid(unsafe_code)]
 
 mod document;
 mod entry;
+mod fields;
 mod report;
 mod resolve;
 mod selector;
+pub mod services;
 pub mod source;
+pub mod trust;
 mod value;
 mod write;
 
@@ -103,4 +109,30 @@ pub fn digest(sources: &[Source], extra: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     (env!("CARGO_PKG_VERSION"), sources, extra).hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Given the keys of an object in the schema, they are those that the code reads.
+    #[test]
+    fn the_schema_knows_the_same_keys() {
+        let schema: serde_json::Value = serde_json::from_str(SCHEMA).expect("JSON");
+        let keys = |pointer: &str| {
+            let object = schema.pointer(pointer).and_then(|object| object.as_object());
+            let mut keys: Vec<_> = object.expect(pointer).keys().cloned().collect();
+            keys.sort();
+            keys
+        };
+        let sorted = |known: &[&str]| {
+            let mut known: Vec<_> = known.iter().map(ToString::to_string).collect();
+            known.sort();
+            known
+        };
+        assert_eq!(keys("/properties"), sorted(&entry::FILE_KEYS));
+        assert_eq!(keys("/properties/defaults/properties"), sorted(&entry::CRITERIA_KEYS));
+        assert_eq!(keys("/$defs/entry/properties"), sorted(&entry::ENTRY_KEYS));
+        assert_eq!(keys("/$defs/item/properties"), sorted(&entry::ITEM_KEYS));
+    }
 }

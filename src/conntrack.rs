@@ -36,8 +36,10 @@
 //! # Order and races
 //!
 //! [`clean`] comes after the commit: a flow that comes up again while or after it runs does so by
-//! the new rules. Deleting is by tuple, zone and identity (`CTA_ID`), so it cannot hit a flow that
-//! has taken the place of the one that was judged.
+//! the new rules. Deleting is by tuple, zone and identity (`CTA_ID`). The identity is a hash of the
+//! tuple and of the flow's place in memory, so it can hit a flow that took the place of the one
+//! that was judged; but only the same client's to the same port, and the next packet brings it up
+//! once more.
 //!
 //! What remains:
 //!

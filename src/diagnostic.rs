@@ -7,10 +7,10 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
+use unicode_width::UnicodeWidthStr;
 
-/// Characters of a line shown on either side of the column, so that a line of megabytes does not
-/// fill the terminal.
-const CONTEXT: usize = 60;
+/// A line with more characters is cut around the column: one of megabytes would fill the terminal.
+const LINE_MAX: usize = 120;
 
 /// How far a tab reaches in an excerpt; the column counts it as one character.
 const TAB: usize = 4;
@@ -48,7 +48,7 @@ pub struct Position {
     pub column: u32,
     /// In characters; 0 is shown like 1.
     pub length: u32,
-    excerpt: Excerpt,
+    excerpt: Box<Excerpt>,
 }
 
 /// The part of a line around a column.
@@ -94,22 +94,27 @@ impl Position {
     pub fn new(text: &str, offset: usize, line: u32, column: u32, length: u32) -> Self {
         let offset = (0..=offset.min(text.len())).rev().find(|&o| text.is_char_boundary(o));
         let (before, after) = text.split_at(offset.unwrap_or(0));
-        Self { line, column, length, excerpt: Excerpt::new(before, after) }
+        Self { line, column, length, excerpt: Box::new(Excerpt::new(before, after)) }
     }
 }
 
 impl Excerpt {
     fn new(before: &str, after: &str) -> Self {
-        let is_break = |c| c == '\n' || c == '\r';
-        let start = before.char_indices().rev().take_while(|&(_, c)| !is_break(c)).take(CONTEXT);
-        let start = start.last().map_or(before.len(), |(i, _)| i);
-        let end = after.char_indices().find(|&(_, c)| is_break(c)).map_or(after.len(), |(i, _)| i);
-        let shown = after[..end].char_indices().nth(CONTEXT).map_or(end, |(i, _)| i);
+        let is_break = |c: &char| *c == '\n' || *c == '\r';
+        let behind = || before.chars().rev().take_while(|c| !is_break(c));
+        let ahead = || after.chars().take_while(|c| !is_break(c));
+        let (left, right) = (behind().take(LINE_MAX).count(), ahead().take(LINE_MAX).count());
+        let (left, right) = match left + right <= LINE_MAX {
+            true => (left, right),
+            false => (left.min(LINE_MAX / 2), right.min(LINE_MAX - left.min(LINE_MAX / 2))),
+        };
+        let start: usize = behind().take(left).map(char::len_utf8).sum();
+        let end: usize = ahead().take(right).map(char::len_utf8).sum();
         Self {
-            before: before[start..].into(),
-            after: after[..shown].into(),
-            cut_before: before[..start].chars().next_back().is_some_and(|c| !is_break(c)),
-            cut_after: shown < end,
+            before: before[before.len() - start..].into(),
+            after: after[..end].into(),
+            cut_before: behind().nth(left).is_some(),
+            cut_after: ahead().nth(right).is_some(),
         }
     }
 
@@ -290,22 +295,9 @@ fn is_hidden(c: char) -> bool {
     c.is_control() || hides(c) || c == '\u{feff}'
 }
 
+/// Columns of a terminal that the text takes once escaped.
 fn visible_width(text: &str) -> usize {
-    text.chars().map(width).sum()
-}
-
-/// Columns of a terminal that a character takes once escaped: two for the wide blocks of East
-/// Asian scripts and emoji (Unicode Standard Annex 11), near enough to put a caret under a word.
-fn width(c: char) -> usize {
-    match c {
-        '\t' => TAB,
-        c if is_hidden(c) => c.escape_unicode().count(),
-        '\u{300}'..='\u{36f}' | '\u{fe00}'..='\u{fe0f}' => 0,
-        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' => 2,
-        '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' => 2,
-        '\u{1f300}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}' => 2,
-        _ => 1,
-    }
+    visible(text).width()
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@ use std::io;
 
 use nix::libc;
 
+use crate::mapping::Service;
 use crate::nft::batch::Batch;
-use crate::nft::read;
+use crate::nft::read::{self, Extent};
 use crate::nft::socket::Socket;
 use crate::plan::Step;
-use crate::ruleset::{Observed, Stamp};
+use crate::ruleset::{MapName, Observed, Stamp, Target};
 
 /// The table, and the generation of the whole ruleset at which it was read.
 #[derive(Debug)]
@@ -57,9 +58,24 @@ impl Kernel {
 
     /// Our table as it stood at one generation. Starts again if the ruleset changes meanwhile.
     pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
+        self.read(Extent::Whole)
+    }
+
+    /// The same without the elements of maps of ports, which are left empty: what it costs does
+    /// not depend on how many there are.
+    pub fn outline(&mut self) -> Result<Snapshot, Error> {
+        self.read(Extent::Outline)
+    }
+
+    /// Where a map of ports sends a service, if it holds it.
+    pub fn look_up(&mut self, map: MapName, service: Service) -> Result<Option<Target>, Error> {
+        read::look_up(&mut self.socket, map, service)
+    }
+
+    fn read(&mut self, extent: Extent) -> Result<Snapshot, Error> {
         let mut generation = self.generation()?;
         for _ in 0..ATTEMPTS {
-            let table = read::table(&mut self.socket);
+            let table = read::table(&mut self.socket, extent);
             let now = self.generation()?;
             match table {
                 Ok(table) if now == generation => return Ok(Snapshot { generation, table }),

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use portmap::cli::Cli;
-use portmap::commands;
+use portmap::commands::{self, completions};
 
 /// `EX_USAGE` of sysexits.h: the command line is wrong.
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
+    completions::answer();
     match Cli::try_parse() {
         Ok(cli) => commands::run(cli),
         Err(e) => {

@@ -1,6 +1,6 @@
-//! Our table as a value: what stands in the kernel for a [`MappingSet`].
+//! Our table as a value: what stands in the kernel for a [`MappingSet`](crate::mapping::MappingSet).
 //!
-//! The room is pure. [`desired`] makes the value, [`Ruleset::mappings`] reads it back,
+//! The room is pure. [`desired`] makes the value, [`Ruleset::mapping`] reads it back,
 //! `Display` writes it as text that `nft -f` accepts and makes the same table of.
 //!
 //! # The layout
@@ -129,6 +129,13 @@ impl Map {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Where a map of ports sends a service.
+    pub fn target(&self, service: Service) -> Option<&Target> {
+        let Map::Ports(elements) = self else { return None };
+        let at = elements.binary_search_by_key(&service, |(service, _)| *service).ok()?;
+        Some(&elements[at].1)
     }
 }
 

@@ -159,11 +159,8 @@ ports:
   82: *web
 ";
     let expected = "ports:
-  80:
-    to: 3000
-    scope: external
-  81:
-    to: 3001
+  80-81:
+    to: 3000-3001
     scope: external
   82:
     to: 3000
@@ -261,7 +258,8 @@ fn is_refused(text: &str, message: &str) {
     let shown = text_of(&loaded);
     assert!(shown.contains(message), "{shown}");
     assert!(shown.len() < 100_000, "{}", shown.len());
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let limit = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 2 });
+    assert!(start.elapsed() < limit, "{:?}", start.elapsed());
 }
 
 #[test]
@@ -301,15 +299,15 @@ fn garbage_is_refused() {
     is_refused(&lines, "error");
     is_refused(&"\u{0}".repeat(1 << 20), "byte 0x00 here is not text");
     is_refused("ports:\n  80: 3\u{0}00\n", "rules.yaml:2:8: error: byte 0x00 here is not text");
-    is_refused(&"[1,".repeat(5 << 20), "too many to read");
-    is_refused(&format!("ports: {{80: {}", "x".repeat(16 << 20)), "error");
+    is_refused(&"[1,".repeat(1 << 20), "too many to read");
+    is_refused(&format!("ports: {{80: {}", "x".repeat(1 << 20)), "error");
     is_refused(
         &format!("ports: [{}]", "{port: 1-65535/tcp+udp, to: 1-65535},".repeat(1000)),
         "error",
     );
-    is_refused(&format!("ports: [{}]", "{port: 80, to: 3000},".repeat(40_000)), "error");
-    is_refused(&"&a ".repeat(300_000), "error");
-    is_refused(&"a: &a b\n".repeat(300_000), "error");
+    is_refused(&format!("ports: [{}]", "{port: 80, to: 3000},".repeat(5_000)), "error");
+    is_refused(&"&a ".repeat(100_000), "error");
+    is_refused(&"a: &a b\n".repeat(50_000), "error");
     is_refused(&"!".repeat(1 << 20), "error");
     is_refused(&format!("ports:\n{}", "  <<: *a\n".repeat(100_000)), "error");
     is_refused(&format!("a: &a {{80: 1}}\nports:\n{}", "  <<: *a\n".repeat(30_000)), "error");

@@ -10,7 +10,7 @@ use crate::cli::{self, Common};
 use crate::commands::failure::Refusal;
 use crate::commands::input::{self, Rules, Texts};
 use crate::commands::report::Report;
-use crate::commands::session::{Goal, Reached, Record, Session};
+use crate::commands::session::{Goal, Reached, Record, Session, look_while};
 use crate::commands::{confirm, countdown, persist, plan};
 use crate::journal::{Command, Draft, Journal, Who};
 use crate::kernel::Kernel;
@@ -27,9 +27,12 @@ pub fn run(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result<ExitCode> {
         return unchanged(ui, &texts);
     }
     let digest = texts.digest(apply.input.strict);
-    let rules = texts.resolve(ui, apply.input.strict)?;
-    let mut session =
-        if apply.no_history { Session::without_history(ui)? } else { Session::open(ui, common)? };
+    let (looked, rules) = look_while(ui, || texts.resolve(ui, apply.input.strict))?;
+    let mut session = if apply.no_history {
+        Session::without_history(ui, looked)
+    } else {
+        Session::open_after(ui, common, looked)?
+    };
     if let Some(trial) = session.state.running() {
         return Err(on_trial(trial.left).into());
     }
@@ -122,7 +125,7 @@ fn try_out(
     mut session: Session<'_>,
     time: Duration,
 ) -> Result<ExitCode> {
-    let old = std::rc::Rc::clone(&session.state.active);
+    let old = std::rc::Rc::clone(session.state.active());
     if *old == rules.mapping {
         let reached = session.reach(
             Goal::mapping(&rules.mapping),

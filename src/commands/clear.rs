@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::cli::{self, Common};
 use crate::commands::report::Report;
-use crate::commands::session::{Goal, Record, Session, State};
+use crate::commands::session::{Goal, Record, Session, State, look};
 use crate::journal::{Command, Draft, Who};
 use crate::kernel::Kernel;
 use crate::mapping::MappingSet;
@@ -18,8 +18,11 @@ pub fn run(ui: &Ui, common: &Common, clear: &cli::Clear) -> Result<ExitCode> {
         let state = State::read(&mut Kernel::open()?)?;
         return show(ui, state.serving(), &nothing, false, clear.detailed_exitcode);
     }
-    let mut session =
-        if clear.no_history { Session::without_history(ui)? } else { Session::open(ui, common)? };
+    let mut session = if clear.no_history {
+        Session::without_history(ui, look(ui)?)
+    } else {
+        Session::open(ui, common)?
+    };
     let draft = Draft {
         who: Some(Who::invoking()),
         command: Command::Clear,

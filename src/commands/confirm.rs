@@ -37,7 +37,7 @@ pub fn undo(ui: &Ui, common: &Common) -> Result<()> {
     let mut session = Session::open(ui, common)?;
     match end(&mut session)? {
         Some(reached) => {
-            let active = Rc::clone(&session.state.active);
+            let active = Rc::clone(session.state.active());
             show(ui, &reached, &active)?;
             ui.say("the trial has ended: the mapping from before serves again")
         }
@@ -57,7 +57,7 @@ pub fn end(session: &mut Session<'_>) -> Result<Option<Reached>> {
         return Ok(None);
     }
     let on_trial = session.state.stamp().map_or(0, |stamp| stamp.generation);
-    let active = Rc::clone(&session.state.active);
+    let active = Rc::clone(session.state.active());
     let number = session.active_generation()?.unwrap_or(0);
     let reached = session.reach(Goal::mapping(&active), Record::Number(number), None)?;
     session.finish(on_trial, Outcome::Reverted);

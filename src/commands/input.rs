@@ -4,7 +4,9 @@ use anyhow::Result;
 
 use crate::cli;
 use crate::commands::failure::WrongFiles;
-use crate::config::source::{self, Caller, Gathered, Services};
+use crate::config::services::Services;
+use crate::config::source::{self, Gathered};
+use crate::config::trust::Caller;
 use crate::config::{self, Facts};
 use crate::diagnostic::Diagnostic;
 use crate::mapping::MappingSet;

@@ -13,7 +13,8 @@ use crate::commands::session::Session;
 use crate::journal::{self, Journal};
 use crate::output::{JSON_VERSION, Ui};
 
-const UNIT: &str = "portmap.service";
+/// Not `portmap.service`: that is a name of rpcbind's on Debian and its kin.
+const UNIT: &str = "portmap-nft.service";
 
 #[derive(Serialize)]
 struct Document {

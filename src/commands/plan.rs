@@ -7,8 +7,7 @@ use anyhow::Result;
 use crate::cli;
 use crate::commands::input;
 use crate::commands::report::Report;
-use crate::commands::session::State;
-use crate::kernel::Kernel;
+use crate::commands::session::{State, look_while};
 use crate::output::Ui;
 
 pub fn run(ui: &Ui, plan: &cli::Plan) -> Result<ExitCode> {
@@ -17,8 +16,9 @@ pub fn run(ui: &Ui, plan: &cli::Plan) -> Result<ExitCode> {
 
 /// What apply would change. Needs no lock: it changes nothing.
 pub fn preview(ui: &Ui, input: &cli::Input, detailed_exitcode: bool) -> Result<ExitCode> {
-    let rules = input::read(ui, input).resolve(ui, input.strict)?;
-    let state = State::read(&mut Kernel::open()?)?;
+    let texts = input::read(ui, input);
+    let (looked, rules) = look_while(ui, || texts.resolve(ui, input.strict))?;
+    let state = State::of(looked.snapshot);
     let report = Report {
         before: state.serving(),
         after: &rules.mapping,

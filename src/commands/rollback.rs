@@ -54,7 +54,7 @@ pub fn run(ui: &Ui, common: &Common, rollback: &cli::Rollback) -> Result<ExitCod
 fn preview(ui: &Ui, common: &Common, rollback: &cli::Rollback) -> Result<ExitCode> {
     let state = State::read(&mut Kernel::open()?)?;
     let mapping: MappingSet = match (state.running(), rollback.to) {
-        (Some(_), None) => (*state.active).clone(),
+        (Some(_), None) => (**state.active()).clone(),
         (_, to) => {
             let journal = Journal::at(&common.state_dir);
             let target = target(&journal, &state, to)?;

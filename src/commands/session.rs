@@ -2,6 +2,7 @@
 //! commit, read back, write down how it ended. Apply, rollback, confirm, restore and clear all
 //! walk it, with another mapping to start from.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
@@ -18,18 +19,24 @@ use crate::kernel::{CommitError, Kernel, Snapshot};
 use crate::mapping::MappingSet;
 use crate::output::Ui;
 use crate::plan::{Step, plan, reason_to_rebuild, restamp};
-use crate::ruleset::{self, Layer, Observed, Ruleset, Stamp, Trial};
+use crate::ruleset::{self, Layer, Map, MapName, Observed, Ruleset, Stamp, Trial};
 
 /// How often a commit is tried anew because somebody else committed in between.
 const ATTEMPTS: u32 = 50;
+
+/// A table with at most so many elements is read back whole.
+const READ_BACK_WHOLE: usize = 4096;
+
+/// How many elements of each step are looked up in a larger one: several in each message of the
+/// transaction, so that no part of it can have gone astray unseen.
+const PROBES: usize = 512;
 
 /// What the kernel is doing for us, read at one generation of the ruleset.
 #[derive(Debug)]
 pub struct State {
     snapshot: Snapshot,
-    /// The first layer: what serves when no trial runs.
-    pub active: Rc<MappingSet>,
-    /// The second one, if there is one.
+    active: OnceCell<Rc<MappingSet>>,
+    /// The second layer, if there is one.
     pub trial: Option<TrialState>,
 }
 
@@ -45,16 +52,23 @@ impl State {
         Ok(Self::of(kernel.snapshot()?))
     }
 
-    fn of(snapshot: Snapshot) -> Self {
-        let Some(observed) = &snapshot.table else {
-            return Self { snapshot, active: Rc::default(), trial: None };
-        };
-        let active = Rc::new(observed.ruleset.mapping(Layer::Active));
-        let trial = observed.ruleset.gate.map(|gate| TrialState {
-            mapping: Rc::new(observed.ruleset.mapping(Layer::Trial)),
-            left: gate.left,
+    pub fn of(snapshot: Snapshot) -> Self {
+        let ruleset = snapshot.table.as_ref().map(|table| &table.ruleset);
+        let trial = ruleset.and_then(|ruleset| {
+            ruleset.gate.map(|gate| TrialState {
+                mapping: Rc::new(ruleset.mapping(Layer::Trial)),
+                left: gate.left,
+            })
         });
-        Self { snapshot, active, trial }
+        Self { snapshot, active: OnceCell::new(), trial }
+    }
+
+    /// The first layer: what serves when no trial runs. Made out only when asked for.
+    pub fn active(&self) -> &Rc<MappingSet> {
+        self.active.get_or_init(|| {
+            let observed = self.observed();
+            Rc::new(observed.map(|o| o.ruleset.mapping(Layer::Active)).unwrap_or_default())
+        })
     }
 
     pub fn observed(&self) -> Option<&Observed> {
@@ -72,13 +86,13 @@ impl State {
 
     /// What answers at this moment.
     pub fn serving(&self) -> &Rc<MappingSet> {
-        self.running().map_or(&self.active, |trial| &trial.mapping)
+        self.running().map_or_else(|| self.active(), |trial| &trial.mapping)
     }
 
     /// All that may have been in force since somebody last looked: both layers of a trial.
     fn layers(&self) -> Vec<Rc<MappingSet>> {
         let trial = self.trial.as_ref().map(|trial| Rc::clone(&trial.mapping));
-        [Rc::clone(&self.active)].into_iter().chain(trial).collect()
+        [Rc::clone(self.active())].into_iter().chain(trial).collect()
     }
 
     /// What the journal needs to know of the kernel.
@@ -164,16 +178,55 @@ pub struct Session<'a> {
     pub state: State,
 }
 
+/// The kernel, and what it holds at one generation.
+pub struct Looked {
+    pub kernel: Kernel,
+    pub snapshot: Snapshot,
+}
+
+/// Reads the kernel while `other` is done: neither needs the other, and each can be long.
+/// What went wrong in `other` comes first.
+pub fn look_while<T: Send>(
+    ui: &Ui,
+    other: impl FnOnce() -> Result<T> + Send,
+) -> Result<(Looked, T)> {
+    thread::scope(|scope| {
+        let other = scope.spawn(other);
+        let looked = look(ui);
+        match other.join() {
+            Ok(other) => {
+                let other = other?;
+                Ok((looked?, other))
+            }
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// Reads the kernel.
+pub fn look(ui: &Ui) -> Result<Looked> {
+    let mut kernel = Kernel::open()?;
+    let snapshot = ui.timed("read the kernel", || kernel.snapshot())?;
+    Ok(Looked { kernel, snapshot })
+}
+
 impl<'a> Session<'a> {
     /// Takes the lock, reads the kernel, and ends what killed commands left open in the history.
     pub fn open(ui: &'a Ui, common: &Common) -> Result<Self> {
-        let mut kernel = Kernel::open()?;
-        // Asked before anything is written: without the privilege nothing else makes sense.
-        kernel.generation()?;
+        // The kernel first: without the privilege nothing else makes sense.
+        Self::open_after(ui, common, look(ui)?)
+    }
+
+    /// The same where the kernel has been looked at already; again only if it has moved since.
+    pub fn open_after(ui: &'a Ui, common: &Common, looked: Looked) -> Result<Self> {
+        let Looked { mut kernel, mut snapshot } = looked;
         let journal = Journal::at(&common.state_dir);
         let locked = ui.timed("lock", || journal.lock(common.wait));
         let locked = locked.map_err(NoWayBack).context("open the history")?;
-        let state = ui.timed("read the kernel", || State::read(&mut kernel))?;
+        if kernel.generation()? != snapshot.generation {
+            snapshot = kernel.snapshot()?;
+        }
+        let state = State::of(snapshot);
         let mends = locked.mend(state.seen()).map_err(NoWayBack).context("mend the history")?;
         for mend in mends {
             ui.note(mend);
@@ -181,11 +234,10 @@ impl<'a> Session<'a> {
         Ok(Self { ui, kernel, history: Some(locked), state })
     }
 
-    /// Without history: no way back, but also no need of a disk. The lock is taken if it can be.
-    pub fn without_history(ui: &'a Ui) -> Result<Self> {
-        let mut kernel = Kernel::open()?;
-        let state = State::read(&mut kernel)?;
-        Ok(Self { ui, kernel, history: None, state })
+    /// Without history: no way back, but also no need of a disk.
+    pub fn without_history(ui: &'a Ui, looked: Looked) -> Self {
+        let Looked { kernel, snapshot } = looked;
+        Self { ui, kernel, history: None, state: State::of(snapshot) }
     }
 
     /// How the kernel differs from the history; see [`drift`].
@@ -239,7 +291,7 @@ impl<'a> Session<'a> {
     fn begin(&self, goal: &Goal<'_>, record: Record, active: Option<u64>) -> Result<u64> {
         let Some(history) = &self.history else { return Ok(0) };
         // Nothing but tidying up: the mapping that serves stays, and so does its number.
-        let same = goal.trial.is_none() && *goal.mapping == *self.state.active;
+        let same = goal.trial.is_none() && *goal.mapping == **self.state.active();
         let draft = match (record, active) {
             (Record::Number(number), _) => return Ok(number),
             (Record::New(_), Some(active)) if same && active > 0 => return Ok(active),
@@ -269,7 +321,7 @@ impl<'a> Session<'a> {
                 steps = restamp(table.as_ref(), self.state.observed());
             }
             match self.ui.timed("commit", || self.kernel.commit(&steps, generation)) {
-                Ok(()) => return self.read_back(goal),
+                Ok(()) => return self.read_back(goal, table, &steps),
                 Err(CommitError::Raced) => {
                     // Others have work to do as well; let them, a little longer each time.
                     thread::sleep(Duration::from_millis(u64::from(attempt.min(10))));
@@ -284,16 +336,50 @@ impl<'a> Session<'a> {
         bail!(Refusal::new(message, "nothing was changed; `nft monitor` shows who changes what"));
     }
 
-    fn read_back(&mut self, goal: &Goal<'_>) -> Result<()> {
-        self.state = self.ui.timed("read back", || State::read(&mut self.kernel))?;
-        let found = goal.steps(&self.state);
-        match found.first() {
+    /// Looks at what is in the kernel now. A large table is not read whole again: everything but
+    /// the elements of its maps is, and of the elements that were touched as many as tell.
+    fn read_back(&mut self, goal: &Goal<'_>, table: Option<Ruleset>, steps: &[Step]) -> Result<()> {
+        let ui = self.ui;
+        let missing = ui.timed("read back", || match table {
+            Some(table) if table.maps.values().map(Map::len).sum::<usize>() > READ_BACK_WHOLE => {
+                self.probe(table, steps)
+            }
+            _ => {
+                self.state = State::read(&mut self.kernel)?;
+                Ok(None)
+            }
+        })?;
+        let left = goal.steps(&self.state);
+        match missing.or_else(|| left.first().map(Step::to_string)) {
             None => Ok(()),
             Some(step) => bail!(
                 "the kernel accepted the change, but now the table differs from it: it would take \
                  to {step}; another program may be changing table inet portmap"
             ),
         }
+    }
+
+    /// The state after a commit that made `table`, and what is wrong with it if anything is.
+    fn probe(&mut self, table: Ruleset, steps: &[Step]) -> Result<Option<String>> {
+        let mut snapshot = self.kernel.outline()?;
+        let found = snapshot.table.get_or_insert_default();
+        for (name, map) in &table.maps {
+            // Compared below, element by element.
+            if let (MapName::Ports(..), Some(slot)) = (name, found.ruleset.maps.get_mut(name)) {
+                slot.clone_from(map);
+            }
+        }
+        self.state = State::of(snapshot);
+        for (name, services) in steps.iter().filter_map(Step::ports) {
+            let apart = services.len().div_ceil(PROBES).max(1);
+            for service in services.into_iter().step_by(apart) {
+                let wanted = table.maps.get(&name).and_then(|map| map.target(service));
+                if self.kernel.look_up(name, service)?.as_ref() != wanted {
+                    return Ok(Some(format!("put {service} right in map {name}")));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// A record that cannot be finished is no reason to undo what the kernel does: the stamp in
@@ -353,7 +439,7 @@ pub fn drift(state: &State, journal: &Journal) -> Result<Option<String>, journal
         Err(journal::Error::Missing { .. } | journal::Error::Absent { .. }) => return Ok(None),
         Err(e) => return Err(e),
     };
-    let stamped = state.trial.as_ref().map_or(&state.active, |trial| &trial.mapping);
+    let stamped = state.trial.as_ref().map_or(state.active(), |trial| &trial.mapping);
     // The text is canonical: the same mapping is always written the same way.
     if stored::text(stamped) == text {
         return Ok(None);

@@ -14,12 +14,12 @@ use super::report::{Complaint, Spot};
 const DEPTH_MAX: usize = 32;
 
 /// Values of one file, with every alias counted as often as it is used.
-const NODES_MAX: u64 = 4_000_000;
+const NODES_MAX: u64 = 2_000_000;
 
 /// Commas and opening brackets of one file. saphyr-parser keeps a whole flow collection (`[…]`,
-/// `{…}`) as tokens of some 100 bytes until it knows that it is not a key, so this, not the size
-/// of the text, bounds its memory.
-const SEPARATORS_MAX: usize = 1_000_000;
+/// `{…}`) as tokens, up to a kilobyte for each comma, until it knows that it is not a key: this, not
+/// the size of the text, bounds its memory.
+const SEPARATORS_MAX: usize = 500_000;
 
 /// The nodes of one document in the order of the text; the first is the root.
 pub(super) struct Tree<'t> {
@@ -235,7 +235,7 @@ impl<'t> Builder<'t> {
             let message = format!("more than {DEPTH_MAX} levels of nesting");
             return Err((self.spot(span), Complaint::new(message)));
         }
-        let index = self.push(value, span);
+        let index = self.push(value, Span::empty(span.start));
         self.remember(anchor, None);
         self.open.push(Open { index, anchor, weight: 1 });
         Ok(())
@@ -325,12 +325,33 @@ impl<'t> Builder<'t> {
         }
     }
 
+    /// The tab that the parser stumbled over: it points to the value in whose next line it is.
+    fn tab(&self, error: &ScanError) -> Option<Spot> {
+        let mut spot = self.spot_of_marker(error.marker());
+        if !error.info().contains("tab") {
+            return None;
+        }
+        for c in self.text.chars().skip(error.marker().index()) {
+            match c {
+                '\t' => return Some(Spot { length: 1, ..spot }),
+                '\n' => spot = Spot { line: spot.line + 1, column: 0, ..spot },
+                _ => spot.column += 1,
+            }
+        }
+        None
+    }
+
     fn syntax_error(&self, error: &ScanError) -> (Spot, Complaint) {
         let spot = self.spot_of_marker(error.marker());
         if error.info() == "recursion limit exceeded" {
             return (spot, Complaint::new(format!("more than {DEPTH_MAX} levels of nesting")));
         }
-        let complaint = Complaint::new(format!("not valid YAML: {}", error.info()));
+        let spot = self.tab(error).unwrap_or(spot);
+        let info = match error.info().split_once(", ") {
+            Some((parsing, info)) if parsing.starts_with("while ") => info,
+            _ => error.info(),
+        };
+        let complaint = Complaint::new(format!("not valid YAML: {info}"));
         match syntax_help(error.info()) {
             Some(help) => (spot, complaint.help(help)),
             None => (spot, complaint),

@@ -1,6 +1,5 @@
 //! The tree of one file to its entries, each checked for itself.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::diagnostic::quoted;
@@ -8,18 +7,19 @@ use crate::mapping::{Family, Port, Selector};
 
 use super::Lookup;
 use super::document::{self, Kind, NodeRef};
+use super::fields::not_a_key;
 use super::report::{Complaint, Report, Spot};
 use super::selector::{Criteria, Said};
 use super::value::{self, Ports, Protocols};
 
-const FILE_KEYS: [&str; 2] = ["ports", "defaults"];
-const CRITERIA_KEYS: [&str; 6] =
+pub(super) const FILE_KEYS: [&str; 2] = ["ports", "defaults"];
+pub(super) const CRITERIA_KEYS: [&str; 6] =
     ["protocol", "scope", "families", "interfaces", "sources", "addresses"];
 /// Of an entry under its port.
-const ENTRY_KEYS: [&str; 8] =
+pub(super) const ENTRY_KEYS: [&str; 8] =
     ["to", "comment", "protocol", "scope", "families", "interfaces", "sources", "addresses"];
 /// Of an entry in a sequence.
-const ITEM_KEYS: [&str; 9] = [
+pub(super) const ITEM_KEYS: [&str; 9] = [
     "port",
     "to",
     "comment",
@@ -101,16 +101,13 @@ fn nothing(message: &str) -> Complaint {
     Complaint::new(message).help("to remove all mappings, use `portmap clear`")
 }
 
-struct Reader<'r> {
+pub(super) struct Reader<'r> {
     services: &'r Lookup<'r>,
-    report: &'r mut Report,
+    pub(super) report: &'r mut Report,
     defaults: Criteria,
     /// The selectors of an entry that says nothing.
     everyone: Arc<[Selector]>,
 }
-
-/// A key of a long entry that was recognised, with its value.
-type Field<'a> = (&'a str, NodeRef<'a>, NodeRef<'a>);
 
 impl Reader<'_> {
     fn file(&mut self, root: NodeRef, entries: &mut Vec<Entry>) {
@@ -170,15 +167,15 @@ impl Reader<'_> {
     }
 
     fn mapping(&mut self, node: NodeRef, entries: &mut Vec<Entry>) {
-        let mut merged = Vec::new();
+        let mut merges = None;
         for (key, value) in node.pairs() {
             match key.text() {
-                Some("<<") => self.merge(node, value, &mut merged),
+                Some("<<") => self.merge_key(&mut merges, key, value),
                 Some(text) => entries.extend(self.keyed(key, text, value)),
                 None => self.report.error(key.spot(), not_a_key()),
             }
         }
-        for (text, key, value) in merged {
+        for (text, key, value) in self.merged(node, merges) {
             entries.extend(self.keyed(key, text, value));
         }
     }
@@ -244,37 +241,31 @@ impl Reader<'_> {
         body: NodeRef,
     ) -> Option<Entry> {
         let known: &[&str] = if outside.is_some() { &ENTRY_KEYS } else { &ITEM_KEYS };
-        let mut port = outside;
-        let mut to = None;
-        let mut comment = None;
-        let mut criteria = Criteria::default();
-        let mut sound = true;
         let before = self.report.errors();
+        let mut said = Criteria::default();
+        let (mut port, mut to, mut comment) = (outside, None, None);
         for (name, key, value) in self.fields(body, known, misplaced_key) {
             match name {
                 "port" => port = self.scalar(name, value).map(|text| (value, text)),
                 "to" => to = self.scalar(name, value).map(|text| (value, text)),
                 "comment" => comment = self.comment(value),
-                _ => sound &= self.criterion(&mut criteria, name, key, value, true),
+                _ => self.criterion(&mut said, name, key, value, true),
             }
         }
-        let complete = self.report.errors() == before;
-        if complete && port.is_none() {
-            self.missing(at, "port");
+        let is_sound = self.report.errors() == before;
+        if is_sound {
+            self.check_complete(at, port.is_some(), to.is_some());
         }
-        if complete && to.is_none() {
-            self.missing(at, "to");
-        }
-        let said = criteria.protocols.clone();
-        let criteria = criteria.or(&self.defaults);
+        let protocols = said.protocols.clone();
+        let criteria = said.or(&self.defaults);
         let left = port.and_then(|(node, text)| {
             let (ports, suffix) = self.left(node, text, criteria.protocols())?;
-            self.check_protocol_said_once(node, suffix, said.as_ref())?;
+            self.check_protocol_said_once(node, suffix, protocols.as_ref())?;
             Some((node, ports, suffix.unwrap_or(criteria.protocols())))
         });
         let right = to.and_then(|(node, text)| Some((node, self.right(node, text)?)));
-        let selectors = if sound { self.selectors(&criteria) } else { None };
-        let ((spot, ports, protocols), (to_node, to)) = (left?, right?);
+        let selectors = if is_sound { self.selectors(&criteria) } else { None };
+        let ((node, ports, protocols), (to_node, to)) = (left?, right?);
         self.check_widths(ports, to, to_node)?;
         Some(Entry {
             ports,
@@ -282,7 +273,7 @@ impl Reader<'_> {
             to: to.first,
             selectors: selectors?,
             comment,
-            spot: spot.spot(),
+            spot: node.spot(),
             to_spot: to_node.spot(),
         })
     }
@@ -352,13 +343,19 @@ impl Reader<'_> {
         self.fail(node, complaint)
     }
 
-    fn missing(&mut self, at: NodeRef, key: &str) {
-        let complaint = Complaint::new(format!("the entry has no `{key}`"))
+    fn check_complete(&mut self, at: NodeRef, has_port: bool, has_to: bool) {
+        let lacking = match (has_port, has_to) {
+            (true, true) => return,
+            (false, true) => "`port`",
+            (true, false) => "`to`",
+            (false, false) => "`port` and no `to`",
+        };
+        let complaint = Complaint::new(format!("the entry has no {lacking}"))
             .help("an entry needs both: `{ port: 80, to: 3000 }`");
         self.report.error(at.spot(), complaint);
     }
 
-    /// Reads one of [`CRITERIA_KEYS`]; whether it was sound.
+    /// Reads one of [`CRITERIA_KEYS`].
     fn criterion(
         &mut self,
         into: &mut Criteria,
@@ -366,50 +363,41 @@ impl Reader<'_> {
         key: NodeRef,
         node: NodeRef,
         in_entry: bool,
-    ) -> bool {
+    ) {
         let spot = key.spot();
-        let with = |defaults: &Criteria| match name {
-            "interfaces" => defaults.interfaces.is_some(),
-            "sources" => defaults.sources.is_some(),
-            "addresses" => defaults.addresses.is_some(),
-            _ => false,
-        };
-        let empty_allowed = in_entry && with(&self.defaults);
+        // An empty list takes back what the defaults say; where they say nothing, it may be meant
+        // as "nobody", and must not become "anybody".
+        let is_default = |named: bool| in_entry && named;
+        let interfaces = is_default(self.defaults.interfaces.is_some());
+        let sources = is_default(self.defaults.sources.is_some());
+        let addresses = is_default(self.defaults.addresses.is_some());
         match name {
-            "scope" => {
-                let scope = self.scalar(name, node);
-                let scope = scope.and_then(|text| self.take(node, value::scope(text)));
-                into.scope = scope.map(|value| Said { value, spot });
-                into.scope.is_some()
-            }
             "protocol" => {
-                let union = |list: Vec<Protocols>| {
+                let all = |list: Vec<Protocols>| {
                     list.into_iter().fold(Protocols::default(), Protocols::union)
                 };
-                let list = self.list(name, node, false, value::protocols);
-                into.protocols = list.map(|list| Said { value: union(list), spot });
-                into.protocols.is_some()
+                into.protocols =
+                    Said::at(spot, self.list(name, node, false, value::protocols).map(all));
+            }
+            "scope" => {
+                let text = self.scalar(name, node);
+                let scope = text.and_then(|text| self.take(node, value::scope(text)));
+                into.scope = Said::at(spot, scope);
             }
             "families" => {
-                let list = self.list(name, node, false, value::family);
-                into.families = list.map(|list| Said { value: both_or_one(&list), spot });
-                into.families.is_some()
+                let families = self.list(name, node, false, value::family);
+                into.families = Said::at(spot, families.map(|list| both_or_one(&list)));
             }
             "interfaces" => {
-                let list = self.list(name, node, empty_allowed, value::interface);
+                let list = self.list(name, node, interfaces, value::interface);
                 let list = list.filter(|list| self.check_few(node, list.len()));
-                into.interfaces = list.map(|value| Said { value, spot });
-                into.interfaces.is_some()
+                into.interfaces = Said::at(spot, list);
             }
             "sources" => {
-                let list = self.list(name, node, empty_allowed, value::network);
-                into.sources = list.map(|value| Said { value, spot });
-                into.sources.is_some()
+                into.sources = Said::at(spot, self.list(name, node, sources, value::network));
             }
             _ => {
-                let list = self.list(name, node, empty_allowed, value::network);
-                into.addresses = list.map(|value| Said { value, spot });
-                into.addresses.is_some()
+                into.addresses = Said::at(spot, self.list(name, node, addresses, value::network));
             }
         }
     }
@@ -422,146 +410,12 @@ impl Reader<'_> {
         self.report.error(node.spot(), Complaint::new(message).help("name a group by `wg*`"));
         false
     }
-
-    /// A list of scalars, or one scalar; `None` if anything in it was wrong.
-    fn list<T>(
-        &mut self,
-        name: &str,
-        node: NodeRef,
-        empty_allowed: bool,
-        read: impl Fn(&str) -> Result<T, Complaint>,
-    ) -> Option<Vec<T>> {
-        if node.kind() != Kind::Sequence {
-            let text = self.scalar(name, node)?;
-            return self.take(node, read(text)).map(|value| vec![value]);
-        }
-        let mut values = Some(Vec::new());
-        for item in node.children() {
-            let text = self.scalar(name, item);
-            match (text.and_then(|text| self.take(item, read(text))), &mut values) {
-                (Some(value), Some(values)) => values.push(value),
-                _ => values = None,
-            }
-        }
-        if values.as_ref().is_some_and(Vec::is_empty) && !empty_allowed {
-            let complaint = Complaint::new(format!("`{name}` is an empty list"))
-                .help("leave it out where everything is meant");
-            return self.fail(node, complaint);
-        }
-        values
-    }
-
-    fn scalar<'a>(&mut self, name: &str, node: NodeRef<'a>) -> Option<&'a str> {
-        let complaint = match node.kind() {
-            Kind::Scalar(text) => return Some(text),
-            Kind::Null => Complaint::new(format!("`{name}` has no value"))
-                .help("write one behind it, or remove the key"),
-            _ => Complaint::new(format!("`{name}` has a collection where one value belongs"))
-                .help("if it is text with `: ` or brackets in it, quote it"),
-        };
-        self.fail(node, complaint)
-    }
-
-    fn take<T>(&mut self, node: NodeRef, result: Result<T, Complaint>) -> Option<T> {
-        match result {
-            Ok(value) => Some(value),
-            Err(complaint) => self.fail(node, complaint),
-        }
-    }
-
-    fn fail<T>(&mut self, node: NodeRef, complaint: Complaint) -> Option<T> {
-        self.report.error(node.spot(), complaint);
-        None
-    }
-
-    /// The keys of `node` that are known, merge keys followed. Others, and those that appear
-    /// twice, are reported; `hint` may know what was meant by an unknown one.
-    fn fields<'a>(
-        &mut self,
-        node: NodeRef<'a>,
-        known: &[&str],
-        hint: fn(&str) -> Option<String>,
-    ) -> Vec<Field<'a>> {
-        let mut fields: Vec<Field> = Vec::new();
-        let mut merged = Vec::new();
-        for (key, value) in node.pairs() {
-            let Some(text) = key.text() else {
-                self.report.error(key.spot(), not_a_key());
-                continue;
-            };
-            if text == "<<" {
-                self.merge(node, value, &mut merged);
-            } else if let Some((_, first, _)) = fields.iter().find(|(name, ..)| *name == text) {
-                let complaint = Complaint::new(format!("{} appears twice", quoted(text)))
-                    .help("remove one of them")
-                    .related(first.spot(), "first here");
-                self.report.error(key.spot(), complaint);
-            } else if known.contains(&text) {
-                fields.push((text, key, value));
-            } else {
-                self.report.error(key.spot(), unknown_key(text, known, hint));
-            }
-        }
-        for field in merged {
-            match known.contains(&field.0) {
-                true => fields.push(field),
-                false => self.report.error(field.1.spot(), unknown_key(field.0, known, hint)),
-            }
-        }
-        fields
-    }
-
-    /// Adds to `merged` what the mappings behind a `<<` say that neither `node` nor they before
-    /// do.
-    fn merge<'a>(&mut self, node: NodeRef<'a>, value: NodeRef<'a>, merged: &mut Vec<Field<'a>>) {
-        let mut said: HashSet<&str> = node.pairs().filter_map(|(key, _)| key.text()).collect();
-        said.extend(merged.iter().map(|(text, ..)| *text));
-        let mappings: Vec<_> = match value.kind() {
-            Kind::Sequence => value.children().collect(),
-            _ => vec![value],
-        };
-        for mapping in mappings {
-            if mapping.kind() != Kind::Mapping {
-                let complaint = Complaint::new("`<<` merges mappings, and this is none");
-                self.report.error(mapping.spot(), complaint);
-            }
-            for (key, value) in mapping.pairs() {
-                match key.text() {
-                    Some("<<") => {
-                        let complaint = Complaint::new("a `<<` in what a `<<` merges")
-                            .help("list them side by side: `<<: [*one, *two]`");
-                        self.report.error(key.spot(), complaint);
-                    }
-                    Some(text) if said.insert(text) => merged.push((text, key, value)),
-                    Some(_) => {}
-                    None => self.report.error(key.spot(), not_a_key()),
-                }
-            }
-        }
-    }
 }
 
 fn both_or_one(families: &[Family]) -> Family {
     match families {
         [first, rest @ ..] if rest.iter().all(|family| family == first) => *first,
         _ => Family::Both,
-    }
-}
-
-fn not_a_key() -> Complaint {
-    Complaint::new("a list or mapping cannot be a key").help("is a quote or a comma missing?")
-}
-
-fn unknown_key(text: &str, known: &[&str], hint: fn(&str) -> Option<String>) -> Complaint {
-    match hint(text) {
-        Some(hint) => Complaint::new(format!("unknown key {}", quoted(text))).help(hint),
-        None => {
-            let complaint = Complaint::new(format!("unknown key {}", quoted(text)));
-            match value::closest(text, known) {
-                Some(meant) => complaint.help(format!("did you mean `{meant}`?")),
-                None => complaint.help(format!("the keys here are {}", value::listed(known))),
-            }
-        }
     }
 }
 

@@ -89,8 +89,14 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn error(&mut self, spot: Spot, complaint: Complaint) {
+        self.error_with(spot, || complaint);
+    }
+
+    /// `complaint` is only asked where it will be shown.
+    pub(super) fn error_with(&mut self, spot: Spot, complaint: impl FnOnce() -> Complaint) {
         self.errors += 1;
         if self.errors <= ERRORS_SHOWN {
+            let complaint = complaint();
             self.findings.push(Finding { severity: Severity::Error, spot, complaint });
         }
     }

@@ -16,6 +16,12 @@ pub(super) struct Said<T> {
     pub spot: Spot,
 }
 
+impl<T> Said<T> {
+    pub(super) fn at(spot: Spot, value: Option<T>) -> Option<Self> {
+        Some(Self { value: value?, spot })
+    }
+}
+
 /// What is said, of an entry or in `defaults`; `None` is nothing.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Criteria {

@@ -1,21 +1,18 @@
 //! Files, directories and standard input to [`Source`]s: the only part of this room that opens
 //! anything. Nothing here blocks on a path that is no regular file.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
-use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::diagnostic::{Diagnostic, Place, Position};
-use crate::mapping::{Port, Protocol};
 
+use super::trust::Caller;
 use super::{Facts, Source};
 
 /// The largest file that is read, in bytes.
@@ -23,27 +20,6 @@ pub const SIZE_MAX: u64 = 16 << 20;
 
 /// What is read if no file is named.
 pub const DIRECTORY: &str = "/etc/portmap";
-
-/// Who runs portmap, which decides whose files are believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The effective user. Only for root, 0, are files checked: anyone else can do no harm.
-    pub user: u32,
-    /// Who asked root to run it; their files are believed as well.
-    pub invoked_by: Option<u32>,
-}
-
-impl Caller {
-    /// This process; the one who invoked it by sudo(8)'s `SUDO_UID`.
-    pub fn current() -> Self {
-        let invoked_by = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
-        Self { user: Uid::effective().as_raw(), invoked_by }
-    }
-
-    fn believes(self, owner: u32) -> bool {
-        owner == 0 || Some(owner) == self.invoked_by
-    }
-}
 
 /// What could be read, and what is wrong with the rest.
 #[derive(Debug, Default)]
@@ -81,7 +57,7 @@ struct Gatherer {
 /// Where standard input is counted as seen; no file has inode 0.
 const STDIN: (u64, u64) = (0, 0);
 
-type Outcome<T> = Result<T, Box<Diagnostic>>;
+pub(super) type Outcome<T> = Result<T, Diagnostic>;
 
 impl Gatherer {
     fn default_directory(&mut self, directory: &Path) {
@@ -91,9 +67,10 @@ impl Gatherer {
         let name = directory.display();
         let message = "no file is named, and the directory read in that case does not exist";
         let help = format!(
-            "name a file, or begin with:\n  mkdir {name} && printf 'ports:\\n  80: 3000\\n' > {name}/web.yaml"
+            "name a file, or begin with one: `mkdir {name} && printf 'ports:\\n  80: 3000\\n' > \
+             {name}/web.yaml`"
         );
-        self.gathered.diagnostics.push(*whole(&name.to_string(), message).help_boxed(help));
+        self.gathered.diagnostics.push(whole(&name.to_string(), message).help(help));
     }
 
     fn argument(&mut self, path: &Path) {
@@ -112,7 +89,7 @@ impl Gatherer {
     fn take(&mut self, outcome: Outcome<Source>) {
         match outcome {
             Ok(source) => self.gathered.sources.push(source),
-            Err(diagnostic) => self.gathered.diagnostics.push(*diagnostic),
+            Err(diagnostic) => self.gathered.diagnostics.push(diagnostic),
         }
     }
 
@@ -123,7 +100,7 @@ impl Gatherer {
         };
         if files.is_empty() {
             let diagnostic = whole(name, "the directory has no `*.yaml` or `*.yml` in it")
-                .help_boxed("put a file there, or name another; subdirectories are not read");
+                .help("put a file there, or name another; subdirectories are not read");
             return self.take(Err(diagnostic));
         }
         for file in files {
@@ -161,107 +138,15 @@ impl Gatherer {
         }
         let identity = (metadata.dev(), metadata.ino());
         if let Some(first) = self.seen.insert(identity, name.into()) {
-            return Err(whole(name, &format!("this is the same file as {first}"))
-                .help_boxed("name it once"));
+            return Err(
+                whole(name, &format!("this is the same file as {first}")).help("name it once")
+            );
         }
         if !is_handed_over {
-            self.check_trust(&file, path, name, &metadata)?;
+            self.caller.check(&file, path, name, &metadata)?;
         }
         from_bytes(name, read_limited(file, name)?)
     }
-
-    /// As root: whoever can write the file decides where root sends this host's connections.
-    fn check_trust(
-        &self,
-        file: &File,
-        path: &Path,
-        name: &str,
-        metadata: &Metadata,
-    ) -> Outcome<()> {
-        if self.caller.user != 0 {
-            return Ok(());
-        }
-        let real = real_path(file, path).map_err(|error| cannot("resolve", name, &error))?;
-        self.check_owner(name, &real, metadata)?;
-        if let Some(who) = foreign_writers(metadata) {
-            let help = format!("run `chmod {} {}`", who.chmod(), real.display());
-            return Err(whole(name, &format!("{} may write the file", who.name())).help_boxed(help));
-        }
-        let directory = real.parent().unwrap_or(Path::new("/"));
-        let metadata = fs::metadata(directory).map_err(|error| cannot("look at", name, &error))?;
-        self.check_owner(name, directory, &metadata)?;
-        // In a sticky directory, such as /tmp, only the owners of the file and of the directory
-        // can replace it (inode(7)), and both are believed by now.
-        let is_sticky = metadata.mode() & 0o1000 != 0;
-        match foreign_writers(&metadata) {
-            Some(who) if !is_sticky => {
-                let shown = directory.display();
-                let message = format!("{} may replace files in {shown}", who.name());
-                let help = format!("run `chmod {} {shown}`, or move the file", who.chmod());
-                Err(whole(name, &message).help_boxed(help))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn check_owner(&self, name: &str, path: &Path, metadata: &Metadata) -> Outcome<()> {
-        let owner = metadata.uid();
-        if self.caller.believes(owner) {
-            return Ok(());
-        }
-        let user = User::from_uid(Uid::from_raw(owner)).ok().flatten();
-        let user = user.map_or_else(|| format!("user {owner}"), |user| user.name);
-        let shown = path.display();
-        let message = format!("{shown} belongs to {user}, and root does not take orders from them");
-        Err(whole(name, &message).help_boxed(format!("look at it, then run `chown root {shown}`")))
-    }
-}
-
-/// Who else may write.
-#[derive(Clone, Copy)]
-enum Writers {
-    Group,
-    Others,
-}
-
-impl Writers {
-    fn name(self) -> &'static str {
-        match self {
-            Writers::Group => "its group",
-            Writers::Others => "everybody",
-        }
-    }
-
-    fn chmod(self) -> &'static str {
-        match self {
-            Writers::Group => "g-w",
-            Writers::Others => "go-w",
-        }
-    }
-}
-
-/// `None` if only the owner may write, be it through a group of which nobody else is a member,
-/// as distributions make for each user together with the umask 002.
-fn foreign_writers(metadata: &Metadata) -> Option<Writers> {
-    match metadata.mode() {
-        mode if mode & 0o002 != 0 => Some(Writers::Others),
-        mode if mode & 0o020 != 0 && !is_private_group(metadata) => Some(Writers::Group),
-        _ => None,
-    }
-}
-
-fn is_private_group(metadata: &Metadata) -> bool {
-    let user = User::from_uid(Uid::from_raw(metadata.uid())).ok().flatten();
-    let group = Group::from_gid(Gid::from_raw(metadata.gid())).ok().flatten();
-    let (Some(user), Some(group)) = (user, group) else { return false };
-    user.gid == group.gid
-        && user.name == group.name
-        && group.mem.iter().all(|member| *member == user.name)
-}
-
-/// The path of what is open, whatever links led there or have changed since.
-fn real_path(file: &File, path: &Path) -> io::Result<PathBuf> {
-    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).or_else(|_| fs::canonicalize(path))
 }
 
 /// Whether `path` is a descriptor of this process, as a shell makes for `<(…)`: opened by the
@@ -289,7 +174,7 @@ fn check_kind(metadata: &Metadata, name: &str) -> Outcome<()> {
         () => "a device",
     };
     Err(whole(name, &format!("this is {what}, not a file"))
-        .help_boxed(format!("to read from it, use standard input: `portmap … - < {name}`")))
+        .help(format!("to read from it, use standard input: `portmap … - < {name}`")))
 }
 
 fn rule_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -312,7 +197,7 @@ fn read_limited(reader: impl Read, name: &str) -> Outcome<Vec<u8>> {
     limited.read_to_end(&mut bytes).map_err(|error| cannot("read", name, &error))?;
     if bytes.len() as u64 > SIZE_MAX {
         let message = format!("the file is larger than {} MiB", SIZE_MAX >> 20);
-        return Err(whole(name, &message).help_boxed("is this the right file?"));
+        return Err(whole(name, &message).help("is this the right file?"));
     }
     Ok(bytes)
 }
@@ -321,7 +206,7 @@ fn read_limited(reader: impl Read, name: &str) -> Outcome<Vec<u8>> {
 fn from_bytes(name: &str, mut bytes: Vec<u8>) -> Outcome<Source> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(whole(name, "the file is UTF-16, not UTF-8")
-            .help_boxed(format!("convert it: `iconv -f UTF-16 -t UTF-8 {name}`")));
+            .help(format!("convert it: `iconv -f UTF-16 -t UTF-8 {name}`")));
     }
     if bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);
@@ -335,7 +220,7 @@ fn from_bytes(name: &str, mut bytes: Vec<u8>) -> Outcome<Source> {
     }
 }
 
-fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> Box<Diagnostic> {
+fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> Diagnostic {
     let start = bytes[..valid].iter().rposition(|&b| b == b'\n').map_or(0, |newline| newline + 1);
     let line = bytes[..start].iter().filter(|&&b| b == b'\n').count() as u32 + 1;
     let before = String::from_utf8_lossy(&bytes[start..valid]);
@@ -344,24 +229,14 @@ fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> Box<Diagnostic> {
     let position = Position::new(&String::from_utf8_lossy(rest), before.len(), line, column, 1);
     let place = Place { file: name.into(), position: Some(position) };
     let message = format!("byte 0x{:02x} here is not UTF-8", bytes[valid]);
-    Box::new(Diagnostic::error(Some(place), message).help("save the file as UTF-8"))
+    Diagnostic::error(Some(place), message).help("save the file as UTF-8")
 }
 
-fn whole(name: &str, message: &str) -> Box<Diagnostic> {
-    Box::new(Diagnostic::error(Some(Place::of_file(name)), message))
+pub(super) fn whole(name: &str, message: &str) -> Diagnostic {
+    Diagnostic::error(Some(Place::of_file(name)), message)
 }
 
-trait HelpBoxed {
-    fn help_boxed(self, help: impl Into<String>) -> Self;
-}
-
-impl HelpBoxed for Box<Diagnostic> {
-    fn help_boxed(self, help: impl Into<String>) -> Self {
-        Box::new((*self).help(help))
-    }
-}
-
-fn cannot(verb: &str, name: &str, error: &io::Error) -> Box<Diagnostic> {
+pub(super) fn cannot(verb: &str, name: &str, error: &io::Error) -> Diagnostic {
     whole(name, &format!("cannot {verb}: {error}"))
 }
 
@@ -381,45 +256,220 @@ pub fn facts() -> Facts {
     facts
 }
 
-/// The services database, services(5), read when first asked. Only the file: names that NSS would
-/// find elsewhere are not known.
-pub struct Services {
-    path: PathBuf,
-    names: OnceCell<HashMap<(String, Protocol), Port>>,
-}
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::sync::atomic::{AtomicU32, Ordering};
 
-impl Services {
-    pub const PATH: &str = "/etc/services";
+    use nix::unistd::Uid;
 
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), names: OnceCell::new() }
-    }
+    use super::*;
 
-    /// `None` also if there is no such file.
-    pub fn lookup(&self, name: &str, protocol: Protocol) -> Option<Port> {
-        let read = || services(&fs::read_to_string(&self.path).unwrap_or_default());
-        self.names.get_or_init(read).get(&(name.to_owned(), protocol)).copied()
-    }
-}
+    /// A directory of its own for each test, removed in the end.
+    struct Scratch(PathBuf);
 
-impl Default for Services {
-    fn default() -> Self {
-        Self::new(Self::PATH)
-    }
-}
+    impl Scratch {
+        fn new() -> Self {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("portmap-source-{}-{number}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            fs::create_dir(&path).expect("scratch directory");
+            chmod(&path, 0o755);
+            Self(path)
+        }
 
-/// Lines of `name port/protocol alias…  # comment`; the first of a name counts.
-fn services(text: &str) -> HashMap<(String, Protocol), Port> {
-    let mut names = HashMap::new();
-    for line in text.lines() {
-        let mut words = line.split('#').next().unwrap_or("").split_whitespace();
-        let (Some(name), Some(port)) = (words.next(), words.next()) else { continue };
-        let Some((port, protocol)) = port.split_once('/') else { continue };
-        let port = port.parse().ok().and_then(Port::new);
-        let (Some(port), Ok(protocol)) = (port, protocol.parse()) else { continue };
-        for name in std::iter::once(name).chain(words) {
-            names.entry((name.to_owned(), protocol)).or_insert(port);
+        fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+            let path = self.0.join(name);
+            fs::write(&path, content).expect("scratch file");
+            chmod(&path, 0o644);
+            path
+        }
+
+        /// All that is said about `path`, without the directory's name.
+        fn answer(&self, path: &Path, caller: Caller) -> String {
+            let gathered = gather(&[path.to_owned()], caller);
+            let said: Vec<_> = gathered.diagnostics.iter().map(ToString::to_string).collect();
+            assert_eq!(said.is_empty(), !gathered.sources.is_empty());
+            said.concat().replace(self.0.to_str().expect("UTF-8"), "DIR")
         }
     }
-    names
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+    }
+
+    const ANYONE: Caller = Caller { user: 1000, invoked_by: None };
+
+    /// Root, invoked by whoever runs the tests.
+    fn root() -> Caller {
+        Caller { user: 0, invoked_by: Some(Uid::effective().as_raw()) }
+    }
+
+    fn names(gathered: &Gathered) -> Vec<&str> {
+        gathered.sources.iter().map(|source| source.text.as_str()).collect()
+    }
+
+    #[test]
+    fn a_directory_is_read_in_lexical_order() {
+        let dir = Scratch::new();
+        for name in ["b.yaml", "a.yml", "c.txt", ".hidden.yaml", "B.yaml"] {
+            dir.file(name, name.as_bytes());
+        }
+        let gathered = gather_or(&[], &dir.0, ANYONE);
+        assert_eq!(names(&gathered), ["B.yaml", "a.yml", "b.yaml"]);
+    }
+
+    #[test]
+    fn a_directory_without_rules_says_so() {
+        let dir = Scratch::new();
+        assert_eq!(
+            dir.answer(&dir.0, ANYONE),
+            "DIR: error: the directory has no `*.yaml` or `*.yml` in it\n\
+             help: put a file there, or name another; subdirectories are not read\n"
+        );
+        let gathered = gather_or(&[], &dir.0.join("none"), ANYONE);
+        let said = gathered.diagnostics[0].to_string();
+        assert!(said.contains("no file is named"), "{said}");
+        assert!(said.ends_with("none/web.yaml`\n"), "{said}");
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_without_waiting() {
+        let dir = Scratch::new();
+        let fifo = dir.0.join("fifo.yaml");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("mkfifo");
+        assert_eq!(
+            dir.answer(&fifo, ANYONE),
+            "DIR/fifo.yaml: error: this is a FIFO, not a file\n\
+             help: to read from it, use standard input: `portmap … - < DIR/fifo.yaml`\n"
+        );
+        let said = dir.answer(Path::new("/dev/zero"), ANYONE);
+        assert!(said.contains("this is a device, not a file"), "{said}");
+        fs::create_dir(dir.0.join("d.yaml")).expect("directory");
+        let said = gather(std::slice::from_ref(&dir.0), ANYONE).diagnostics;
+        assert_eq!(said[0].message, "this is a directory, not a file");
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let dir = Scratch::new();
+        let said = dir.answer(&dir.0.join("gone.yaml"), ANYONE);
+        assert_eq!(
+            said,
+            "DIR/gone.yaml: error: cannot open: No such file or directory (os error 2)\n"
+        );
+        symlink(dir.0.join("gone.yaml"), dir.0.join("link.yaml")).expect("symlink");
+        let said = dir.answer(&dir.0, ANYONE);
+        assert!(said.starts_with("DIR/link.yaml: error: cannot open"), "{said}");
+    }
+
+    #[test]
+    fn size_is_limited_while_reading() {
+        let dir = Scratch::new();
+        let large = dir.file("large.yaml", b"");
+        fs::File::options()
+            .write(true)
+            .open(&large)
+            .and_then(|file| file.set_len(SIZE_MAX + 1))
+            .expect("a sparse file");
+        let said = dir.answer(&large, ANYONE);
+        assert!(said.contains("the file is larger than 16 MiB"), "{said}");
+    }
+
+    #[test]
+    fn only_utf_8_is_text() {
+        let dir = Scratch::new();
+        let said = dir.answer(&dir.file("a.yaml", b"ports:\n  80: \xff3000\n"), ANYONE);
+        assert_eq!(
+            said,
+            "DIR/a.yaml:2:7: error: byte 0xff here is not UTF-8\n 2 |   80: \u{fffd}3000\n   |       ^\n\
+             help: save the file as UTF-8\n"
+        );
+        let said = dir.answer(&dir.file("b.yaml", b"\xff\xfep\0o\0"), ANYONE);
+        assert!(said.contains("UTF-16"), "{said}");
+        let gathered = gather(&[dir.file("c.yaml", b"\xef\xbb\xbfports:")], ANYONE);
+        assert_eq!(names(&gathered), ["ports:"]);
+    }
+
+    #[test]
+    fn a_file_is_read_once() {
+        let dir = Scratch::new();
+        let file = dir.file("a.yaml", b"a");
+        let gathered = gather(&[file.clone(), dir.0.clone()], ANYONE);
+        assert_eq!(names(&gathered), ["a"]);
+        let said = gathered.diagnostics[0].to_string();
+        assert!(said.contains("this is the same file as"), "{said}");
+    }
+
+    #[test]
+    fn root_refuses_what_others_may_write() {
+        let dir = Scratch::new();
+        let file = dir.file("a.yaml", b"a");
+        assert_eq!(dir.answer(&file, root()), "");
+        chmod(&file, 0o666);
+        assert_eq!(dir.answer(&file, ANYONE), "");
+        assert_eq!(
+            dir.answer(&file, root()),
+            "DIR/a.yaml: error: everybody may write the file\nhelp: run `chmod go-w DIR/a.yaml`\n"
+        );
+        chmod(&file, 0o644);
+        chmod(&dir.0, 0o777);
+        assert_eq!(
+            dir.answer(&file, root()),
+            "DIR/a.yaml: error: everybody may replace files in DIR\n\
+             help: run `chmod go-w DIR`, or move the file\n"
+        );
+        chmod(&dir.0, 0o1777);
+        assert_eq!(dir.answer(&file, root()), "");
+    }
+
+    #[test]
+    fn root_looks_where_a_link_leads() {
+        let (dir, other) = (Scratch::new(), Scratch::new());
+        symlink(dir.file("a.yaml", b"a"), other.0.join("link.yaml")).expect("symlink");
+        chmod(&dir.0, 0o777);
+        let said = dir.answer(&other.0.join("link.yaml"), root());
+        assert!(said.contains("everybody may replace files in DIR\n"), "{said}");
+    }
+
+    /// Needs to be root to give files away; otherwise there is nothing to see.
+    #[test]
+    fn root_refuses_what_belongs_to_others() {
+        let dir = Scratch::new();
+        let file = dir.file("a.yaml", b"a");
+        if std::os::unix::fs::chown(&file, Some(12345), Some(12345)).is_err() {
+            return;
+        }
+        let said = dir.answer(&file, root());
+        assert_eq!(
+            said,
+            "DIR/a.yaml: error: DIR/a.yaml belongs to user 12345, and root does not take orders \
+             from them\nhelp: look at it, then run `chown root DIR/a.yaml`\n"
+        );
+        let invoked = Caller { user: 0, invoked_by: Some(12345) };
+        assert_eq!(dir.answer(&file, invoked), "");
+        chmod(&file, 0o664);
+        let said = dir.answer(&file, invoked);
+        assert!(said.contains("its group may write the file"), "{said}");
+    }
+
+    #[test]
+    fn a_pipe_of_the_shell_is_read() {
+        use std::io::Write;
+        use std::os::fd::OwnedFd;
+        let (reader, mut writer) = io::pipe().expect("pipe");
+        writer.write_all(b"ports:").expect("write");
+        drop(writer);
+        let reader = OwnedFd::from(reader);
+        let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));
+        assert_eq!(names(&gather(&[path], root())), ["ports:"]);
+    }
 }

@@ -178,6 +178,9 @@ pub(super) fn protocols(text: &str) -> Result<Protocols, Complaint> {
 }
 
 fn protocol(name: &str) -> Result<Protocol, Complaint> {
+    if name.is_empty() {
+        return Err(Complaint::new("the name of a protocol is missing").help("as in `53/udp`"));
+    }
     name.parse().map_err(|()| unknown("a protocol", name, &Protocol::ALL.map(Protocol::name)))
 }
 

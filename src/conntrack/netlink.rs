@@ -113,28 +113,46 @@ const ATTEMPTS: usize = 5;
 /// Flows that `choose` wants, of those that concern one of `services` (not empty, sorted) and
 /// possibly of others. Only they are kept in memory: a table of flows can be large.
 fn list(services: &[Service], mut choose: impl FnMut(&Flow) -> bool) -> io::Result<Vec<Handle>> {
-    let mut filter = filter_for(services);
+    let filter = filter_for(services);
+    let mut chosen = Vec::new();
+    // One family at a time: the kernel refuses a filter for both (EOPNOTSUPP).
+    for family in [AF_INET, AF_INET6] {
+        chosen.extend(list_family(family, &filter, &mut choose)?);
+    }
+    Ok(chosen)
+}
+
+fn list_family(
+    family: u8,
+    filter: &[u8],
+    choose: &mut impl FnMut(&Flow) -> bool,
+) -> io::Result<Vec<Handle>> {
+    let mut filter = filter;
     let mut attempt = 1;
     loop {
         // A socket of its own for each attempt: nothing is left in it of the one before.
-        let error = match dump(&filter, &mut choose) {
+        let error = match dump(family, filter, choose) {
             Ok(handles) => return Ok(handles),
             Err(error) => error,
         };
         match error.raw_os_error().map(Errno::from_raw) {
             // A kernel that knows filters, but not this one; none is always right.
-            Some(Errno::EINVAL | Errno::EOPNOTSUPP) if !filter.is_empty() => filter.clear(),
+            Some(Errno::EINVAL | Errno::EOPNOTSUPP) if !filter.is_empty() => filter = &[],
             Some(Errno::EINTR | Errno::ENOBUFS) if attempt < ATTEMPTS => attempt += 1,
             _ => return Err(error),
         }
     }
 }
 
-/// One reading of the whole table. EINTR if it changed its shape meanwhile.
-fn dump(filter: &[u8], choose: &mut impl FnMut(&Flow) -> bool) -> io::Result<Vec<Handle>> {
+/// One reading of all flows of a family. EINTR if the table changed its shape meanwhile.
+fn dump(
+    family: u8,
+    filter: &[u8],
+    choose: &mut impl FnMut(&Flow) -> bool,
+) -> io::Result<Vec<Handle>> {
     let mut socket = Socket::open()?;
     let mut request = Vec::new();
-    append_message(&mut request, CT_GET, NLM_F_REQUEST | NLM_F_DUMP, SEQUENCE, AF_UNSPEC, filter);
+    append_message(&mut request, CT_GET, NLM_F_REQUEST | NLM_F_DUMP, SEQUENCE, family, filter);
     socket.send(&request)?;
 
     let mut chosen = Vec::new();
@@ -535,7 +553,10 @@ const NLA_TYPE_MASK: u16 = 0x3fff;
 const NFGENMSG_LEN: usize = 4;
 const NFNETLINK_V0: u8 = 0;
 const NFNL_SUBSYS_CTNETLINK: u16 = 1;
-const AF_UNSPEC: u8 = 0;
+
+// linux/socket.h
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 
 // linux/netfilter/nfnetlink_conntrack.h
 const CT_NEW: u16 = NFNL_SUBSYS_CTNETLINK << 8;
@@ -561,7 +582,7 @@ const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const FILTER_PROTO_NUM: u32 = 1 << 3;
 const FILTER_PROTO_DST_PORT: u32 = 1 << 5;
 
-/// Of the only dump on its socket.
+/// A dump is the only one on its socket.
 const SEQUENCE: u32 = 1;
 
 #[cfg(test)]

@@ -15,11 +15,12 @@ use super::interval::Element;
 use super::rule::{self, Sets};
 use super::sets::{self, Definition, Found};
 use super::socket::Socket;
-use super::wire::{Attrs, Malformed, Message, be_u32, be_u64, text};
+use super::wire::{Attrs, Malformed, Message, Writer, be_u32, be_u64, text};
 use crate::kernel::Error;
+use crate::mapping::Service;
 use crate::ruleset::{
     ChainName, Counter, GATE, Gate, Hook, Layer, Map, MapName, Observed, PRIORITY, Rule, Stamp,
-    TABLE,
+    TABLE, Target,
 };
 
 /// `NFT_MSG_GETFLOWTABLE`
@@ -54,9 +55,17 @@ pub fn stamp(socket: &mut Socket) -> Result<Option<Stamp>, Error> {
     }
 }
 
+/// How much of a table to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    Whole,
+    /// All but the elements of maps of ports, which are left empty.
+    Outline,
+}
+
 /// The table, or `None` if there is none. Not one moment of it unless the generation before and
 /// after is the same.
-pub fn table(socket: &mut Socket) -> Result<Option<Observed>, Error> {
+pub fn table(socket: &mut Socket, extent: Extent) -> Result<Option<Observed>, Error> {
     let mut seen = Observed::default();
     let present = socket.get(libc::NFT_MSG_GETTABLE, &[(NFTA_TABLE_NAME, TABLE)], |message| {
         let attrs = message.attrs()?;
@@ -75,7 +84,7 @@ pub fn table(socket: &mut Socket) -> Result<Option<Observed>, Error> {
     }
     chains(socket, &mut seen)?;
     let definitions = definitions(socket)?;
-    known_sets(socket, &definitions, &mut seen)?;
+    known_sets(socket, &definitions, extent, &mut seen)?;
     others(socket, &mut seen)?;
     known_rules(socket, &definitions, &mut seen)?;
     Ok(Some(seen))
@@ -153,6 +162,7 @@ fn definitions(socket: &mut Socket) -> Result<BTreeMap<String, Definition>, Erro
 fn known_sets(
     socket: &mut Socket,
     definitions: &BTreeMap<String, Definition>,
+    extent: Extent,
     seen: &mut Observed,
 ) -> Result<(), Error> {
     for set in definitions.values().filter(|set| !set.is_anonymous()) {
@@ -161,7 +171,10 @@ fn known_sets(
             Ok(name) => match set.shape(name) {
                 Some(shape) => {
                     seen.shapes.insert(name, shape);
-                    let map = map(socket, name, seen)?;
+                    let map = match (extent, name) {
+                        (Extent::Outline, MapName::Ports(..)) => Map::Ports(Vec::new()),
+                        _ => map(socket, name, seen)?,
+                    };
                     seen.ruleset.maps.insert(name, map);
                 }
                 None => seen.foreign.push(format!("{kind} {name} (not as portmap makes it)")),
@@ -231,6 +244,33 @@ fn map(socket: &mut Socket, name: MapName, seen: &mut Observed) -> Result<Map, E
             services.sort_unstable();
             Ok(Map::Selected(services))
         }
+    }
+}
+
+/// What a map of ports holds for a service; `None` if nothing that we understand.
+pub fn look_up(
+    socket: &mut Socket,
+    map: MapName,
+    service: Service,
+) -> Result<Option<Target>, Error> {
+    let mut target = None;
+    let request = |writer: &mut Writer| {
+        writer.attr_str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+        writer.attr_str(NFTA_SET_ELEM_LIST_SET, &map.to_string());
+        let list = writer.nest(NFTA_SET_ELEM_LIST_ELEMENTS);
+        sets::write_service(writer, service);
+        writer.close(list);
+    };
+    let outcome = socket.get_with(libc::NFT_MSG_GETSETELEM, request, |message| {
+        let list = message.attrs()?.find(NFTA_SET_ELEM_LIST_ELEMENTS)?.ok_or(Malformed)?;
+        let (_, element) = Attrs(list).next().ok_or(Malformed)??;
+        target = Found::read(element)?.port().ok().filter(|found| found.0 == service);
+        Ok(())
+    });
+    match outcome {
+        Err(Error::Kernel { errno: libc::ENOENT }) => Ok(None),
+        Err(e) => Err(e),
+        Ok(()) => Ok(target.map(|(_, target, _)| target)),
     }
 }
 

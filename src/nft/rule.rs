@@ -482,3 +482,6 @@ fn networks(
     address.resize(full as usize, 0);
     Ok(vec![interval::network(&address, prefix as u8, ipv6)?])
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,15 +137,13 @@ impl Socket {
         &mut self,
         kind: i32,
         flags: i32,
-        attrs: &[(u16, &str)],
+        attrs: &dyn Fn(&mut Writer),
         each: &mut dyn FnMut(Message) -> Result<(), Malformed>,
     ) -> Result<(), Error> {
         let sequence = self.next_sequence();
         let mut writer = Writer::with_capacity(256);
         let message = writer.begin(super::wire::nft_type(kind), flags as u16, sequence);
-        for (attribute, value) in attrs {
-            writer.attr_str(*attribute, value);
-        }
+        attrs(&mut writer);
         writer.end(message);
         self.socket.send(&writer.bytes).map_err(Error::Send)?;
 
@@ -193,7 +191,17 @@ impl Socket {
         attrs: &[(u16, &str)],
         mut each: impl FnMut(Message) -> Result<(), Malformed>,
     ) -> Result<(), Error> {
-        self.ask(kind, 0, attrs, &mut each)
+        self.ask(kind, 0, &|writer| write_texts(writer, attrs), &mut each)
+    }
+
+    /// [`Socket::get`] with attributes that are not all texts.
+    pub fn get_with(
+        &mut self,
+        kind: i32,
+        attrs: impl Fn(&mut Writer),
+        mut each: impl FnMut(Message) -> Result<(), Malformed>,
+    ) -> Result<(), Error> {
+        self.ask(kind, 0, &attrs, &mut each)
     }
 
     pub fn dump(
@@ -202,7 +210,7 @@ impl Socket {
         attrs: &[(u16, &str)],
         mut each: impl FnMut(Message) -> Result<(), Malformed>,
     ) -> Result<(), Error> {
-        self.ask(kind, libc::NLM_F_DUMP, attrs, &mut each)
+        self.ask(kind, libc::NLM_F_DUMP, &|writer| write_texts(writer, attrs), &mut each)
     }
 
     /// The sequence numbers of a batch of `messages` start behind the one returned.
@@ -252,5 +260,11 @@ impl Socket {
             return Err(Error::Receive(io::Error::from_raw_os_error(libc::ENOBUFS)));
         }
         Ok(answers)
+    }
+}
+
+fn write_texts(writer: &mut Writer, attrs: &[(u16, &str)]) {
+    for (attribute, value) in attrs {
+        writer.attr_str(*attribute, value);
     }
 }

@@ -62,6 +62,19 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The services whose elements in a map of ports it adds or deletes, and the map.
+    pub fn ports(&self) -> Option<(MapName, Vec<Service>)> {
+        match self {
+            Step::AddPorts { map, elements } => {
+                Some((*map, elements.iter().map(|(service, ..)| *service).collect()))
+            }
+            Step::DeletePorts { map, services } => Some((*map, services.clone())),
+            _ => None,
+        }
+    }
+}
+
 impl Display for Step {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {

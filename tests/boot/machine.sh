@@ -16,11 +16,37 @@ if [ "$(id -u)" != 0 ]; then
     echo "this boots a container, and needs root" >&2
     exit 1
 fi
+TARGET=${TARGET:-$top/target}
+release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+base=$TARGET/boot-base/$release
+
+# The system is made once, from wherever this machine has its own packages, and
+# kept; it has what the binary links to, and a network that takes time to come.
+make_base() {
+    local where
+    [ ! -e "$base/.complete" ] || return 0
+    where=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
+        awk -v release="$release" '$1 == release { print $2; exit }')
+    if [ -z "$where" ]; then
+        echo "this test needs a Debian or Ubuntu machine, to make another one like it" >&2
+        exit 1
+    fi
+    echo "making a $release, once"
+    rm -rf "$base"
+    mkdir -p "$base"
+    debootstrap --variant=minbase \
+        --include=systemd,systemd-sysv,dbus,nftables,iproute2,libnftnl11,libmnl0,man-db \
+        "$release" "$base" "$where" >"$TARGET/boot-base/debootstrap.log" 2>&1 ||
+        { tail -n 20 "$TARGET/boot-base/debootstrap.log" >&2; exit 1; }
+    rm -rf "$base"/var/cache/apt/archives/*.deb
+    touch "$base/.complete"
+}
+
 if [ "${PORTMAP_MACHINE:-}" != inside ]; then
+    make_base
     exec env PORTMAP_MACHINE=inside "$top/packaging/private.sh" "$0" "$@"
 fi
 
-TARGET=${TARGET:-$top/target}
 hello=$TARGET/release/hello
 cable=ve-portmap
 outside4=192.0.2.1 host4=192.0.2.10 outside6=2001:db8::1 host6=2001:db8::10
@@ -56,32 +82,7 @@ finish() {
     if [ "$failures" = 0 ]; then say "all held"; else say "$failures did not hold"; exit 1; fi
 }
 
-# The system is made once, from wherever this machine has its own packages, and
-# kept; it has what the binary links to, and a network that takes time to come.
-base() {
-    local release where
-    release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-    base=$TARGET/boot-base/$release
-    [ ! -e "$base/.complete" ] || return 0
-    where=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
-        awk -v release="$release" '$1 == release { print $2; exit }')
-    if [ -z "$where" ]; then
-        echo "this test needs a Debian or Ubuntu machine, to make another one like it" >&2
-        exit 1
-    fi
-    say "making a $release (once)"
-    rm -rf "$base"
-    mkdir -p "$base"
-    debootstrap --variant=minbase \
-        --include=systemd,systemd-sysv,dbus,nftables,iproute2,libnftnl11,libmnl0,man-db \
-        "$release" "$base" "$where" >"$TARGET/boot-base/debootstrap.log" ||
-        { tail -n 20 "$TARGET/boot-base/debootstrap.log" >&2; exit 1; }
-    rm -rf "$base"/var/cache/apt/archives/*.deb
-    touch "$base/.complete"
-}
-
 machine_new() {
-    base
     [ ! -e "$machine" ] || rm -rf "$machine"
     cp -a --reflink=auto "$base" "$machine"
     rm -f "$machine/.complete"

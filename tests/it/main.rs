@@ -2,6 +2,7 @@
 //! own and leaves the machine's ruleset alone; see [`support`].
 
 mod changes;
+mod docs;
 mod kernel_facts;
 mod privileges;
 mod redirects;

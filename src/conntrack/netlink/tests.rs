@@ -179,3 +179,42 @@ proptest! {
         }
     }
 }
+
+/// A filter that the kernel refuses would do no harm but cost: nobody would notice.
+#[test]
+fn the_kernel_accepts_the_filter() {
+    use std::net::UdpSocket;
+    use std::process::Command;
+
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: making a network namespace needs root");
+        return;
+    }
+    let story = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        for command in [
+            "ip link set lo up",
+            "nft add table inet t",
+            "nft add chain inet t output { type filter hook output priority 0; }",
+            // Conntrack wakes up in a namespace when a rule asks for it.
+            "nft add rule inet t output ct state new",
+        ] {
+            let words: Vec<_> = command.split(' ').collect();
+            assert!(Command::new(words[0]).args(&words[1..]).status().unwrap().success());
+        }
+        for (client, address) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")] {
+            let client = UdpSocket::bind(client).unwrap();
+            for port in [53, 123, 123] {
+                client.send_to(b"?", (address, port)).unwrap();
+            }
+        }
+        let service = |port| Service { protocol: Protocol::Udp, port: Port::new(port).unwrap() };
+        for (services, flows) in [(vec![service(53)], 1), (vec![service(1), service(2)], 2)] {
+            for family in [AF_INET, AF_INET6] {
+                let found = dump(family, &filter_for(&services), &mut |_| true).unwrap();
+                assert_eq!(found.len(), flows, "{services:?}");
+            }
+        }
+    };
+    std::thread::spawn(story).join().unwrap();
+}

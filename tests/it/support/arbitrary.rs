@@ -81,9 +81,9 @@ fn ipv6() -> impl Strategy<Value = IpNet> {
 }
 
 pub fn interfaces() -> impl Strategy<Value = InterfacePattern> {
-    let name = "[a-z][a-z0-9_.@-]{0,14}";
-    let any = "[^\\s\\pC/:\"\\\\*]{1,5}";
-    let name = prop_oneof![name, any].prop_filter("a name", |name| {
+    let usual = "[a-z][a-z0-9_.@-]{0,14}";
+    let odd = "[^\\s\\pC/:\"\\\\*]{1,5}";
+    let name = prop_oneof![usual, odd].prop_filter("a name", |name| {
         name.len() <= INTERFACE_NAME_MAX && name != "." && name != ".."
     });
     (name, any::<bool>()).prop_map(|(name, is_prefix)| match is_prefix {

@@ -68,7 +68,7 @@ impl Namespace {
 }
 
 /// The stamp stands at the end of a rule: ` comment "generation 12, ruleset 57, …"`.
-pub fn without_stamp(listing: &str) -> String {
+fn without_stamp(listing: &str) -> String {
     let line = |line: &str| match line.find(" comment \"generation ") {
         Some(stamp) => format!("{}\n", &line[..stamp]),
         None => format!("{line}\n"),
