@@ -21,7 +21,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := build
 .PHONY: help deps build-deps build share install uninstall apply demo test lint \
-        bench bench-deps deb rpm test-boot test-packages clean
+        bench bench-deps deb rpm test-boot test-packages test-ansible clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -145,6 +145,10 @@ test-boot: build $(HELLO) ## boot a real Debian in a container and look (root)
 test-packages: deb rpm $(HELLO) ## install, upgrade, remove and purge the packages (root)
 	@packaging/deps.sh boot packages
 	$(SUDO) env PATH="$(PATH)" TARGET="$(abspath $(TARGET))" tests/packages/run
+
+test-ansible: build ## run the Ansible collection on ten hosts made of namespaces (root)
+	$(SUDO) env PATH="$(PATH)" TARGET="$(abspath $(TARGET))" tests/ansible/run
+	$(SUDO) env PATH="$(PATH)" TARGET="$(abspath $(TARGET))" tests/ansible/sanity
 
 clean: ## remove what was built
 	cargo clean
