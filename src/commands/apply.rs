@@ -35,7 +35,7 @@ fn make(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result<ExitCode> {
     {
         return unchanged(ui, &texts, generation);
     }
-    let digest = texts.digest(apply.input.strict);
+    let (digest, large) = (texts.digest(apply.input.strict), texts.is_large());
     let (looked, rules) = look_while(ui, || texts.resolve(ui, apply.input.strict))?;
     let mut session = if apply.no_history {
         Session::without_history(ui, looked)
@@ -48,6 +48,8 @@ fn make(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result<ExitCode> {
     match apply.confirm {
         None => {
             let record = Record::New(draft(apply, &rules, None));
+            // What has warnings is understood anew each time, so that they are seen again.
+            let digest = digest.filter(|_| large || rules.warnings.is_empty());
             let reached = session.reach(Goal::mapping(&rules.mapping), record, digest)?;
             let code = report(ui, apply, &rules, &reached)?;
             if apply.persist {

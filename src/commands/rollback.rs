@@ -77,7 +77,7 @@ fn preview(ui: &Ui, common: &Common, rollback: &cli::Rollback) -> Result<ExitCod
     let report = Report {
         before: state.serving(),
         after: &mapping,
-        replaced: &state.strange(&mapping),
+        replaced: state.strange(),
         generation: None,
         trial: None,
         warnings: &[],

@@ -18,7 +18,7 @@ use crate::journal::{self, Draft, Journal, Locked, Mend, Outcome, Seen};
 use crate::kernel::{CommitError, Kernel, Snapshot};
 use crate::mapping::MappingSet;
 use crate::output::Ui;
-use crate::plan::{Step, plan, reason_to_rebuild, restamp};
+use crate::plan::{Step, plan, restamp};
 use crate::ruleset::{self, Layer, Map, MapName, Observed, Ruleset, Stamp, Trial};
 
 /// How often a commit is tried anew because somebody else committed in between.
@@ -108,13 +108,8 @@ impl State {
     }
 
     /// What in our table is not ours, or not as we make it; to be replaced.
-    pub fn strange(&self, goal: &MappingSet) -> Vec<String> {
-        let Some(observed) = self.observed() else { return Vec::new() };
-        if !observed.foreign.is_empty() {
-            return observed.foreign.clone();
-        }
-        let desired = ruleset::desired(goal, None, None);
-        reason_to_rebuild(&desired, observed).into_iter().collect()
+    pub fn strange(&self) -> &[String] {
+        self.observed().map(|observed| observed.foreign.as_slice()).unwrap_or_default()
     }
 }
 
@@ -274,7 +269,7 @@ impl<'a> Session<'a> {
     /// Makes the kernel do what `goal` says, in one transaction, or nothing at all.
     pub fn reach(&mut self, goal: Goal<'_>, record: Record, input: Option<u64>) -> Result<Reached> {
         let before = Rc::clone(self.state.serving());
-        let replaced = self.state.strange(goal.mapping);
+        let replaced = self.state.strange().to_vec();
         let active = self.active_generation()?;
         let recorded = self.is_recorded(active, goal.mapping);
         // Where there is to be no table, nothing could bear a number.
