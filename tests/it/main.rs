@@ -9,6 +9,7 @@ mod kernel_properties;
 mod privileges;
 mod properties;
 mod redirects;
+mod schemas;
 mod support;
 
 /// First in a list of failures, this one explains the others.
