@@ -2,6 +2,7 @@
 //! own and leaves the machine's ruleset alone; see [`support`].
 
 mod changes;
+mod commands;
 mod examples;
 mod iptables;
 mod kernel_facts;
