@@ -24,21 +24,40 @@ mod show;
 mod status;
 mod stored;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
 
 use crate::cli::{Cli, Command};
-use crate::output::Ui;
+use crate::output::{self, Ui};
 
 /// Runs what the user asked for. The exit codes are: 0 done; 1 failed, nothing changed; 2 done,
-/// and there were changes, where `--detailed-exitcode` asks for it.
+/// and there were changes, where `--detailed-exitcode` asks for it; 64 the command line is wrong.
 pub fn run(cli: Cli) -> ExitCode {
     let ui = Ui::new(&cli.common);
     match dispatch(&ui, cli) {
         Ok(code) => code,
         Err(e) => {
             failure::show(&ui, &e);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `EX_USAGE` of sysexits.h: the command line is wrong.
+const USAGE: u8 = 64;
+
+/// Nothing to run: the command line is wrong, or asks for help or the version.
+pub fn no_command(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        failure::show_usage(error);
+        return ExitCode::from(USAGE);
+    }
+    match output::finish(error.print().and_then(|()| io::stdout().flush())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
             ExitCode::FAILURE
         }
     }

@@ -138,7 +138,8 @@ fn environment_allows_color() -> bool {
     !set("NO_COLOR") && !dumb
 }
 
-fn finish(written: io::Result<()>) -> anyhow::Result<()> {
+/// How printing ended. A reader that has gone away wants no more, and that is no failure.
+pub fn finish(written: io::Result<()>) -> anyhow::Result<()> {
     match written {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("print the result"),

@@ -1,6 +1,8 @@
 //! Why a command did not do its work, and what the user can do about it.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::io::{self, Write};
 
 use serde::Serialize;
 
@@ -95,20 +97,51 @@ struct Errors<'a> {
     errors: &'a [Diagnostic],
 }
 
+fn print_document(errors: &[Diagnostic]) {
+    let document = Errors { version: JSON_VERSION, errors };
+    if let Ok(text) = serde_json::to_string_pretty(&document) {
+        // There is nowhere left to report that standard error is gone.
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+}
+
 /// Problems of files, the place first.
 pub fn show_diagnostics(ui: &Ui, diagnostics: &[Diagnostic]) {
     if ui.is_json() {
-        let document = Errors { version: JSON_VERSION, errors: diagnostics };
-        if let Ok(text) = serde_json::to_string_pretty(&document) {
-            eprintln!("{text}");
-        }
-        return;
+        return print_document(diagnostics);
     }
     ui.diagnostics(diagnostics);
     let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
     if errors > 1 {
         ui.error(format_args!("{errors} errors; nothing was changed"), None);
     }
+}
+
+/// Shows what is wrong with the command line, in the form that it seems to ask for.
+pub fn show_usage(error: &clap::Error) {
+    if !asks_for_json(std::env::args_os().skip(1)) {
+        let _ = error.print();
+        return;
+    }
+    let text = error.render().to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let message = lines.next().unwrap_or_default();
+    let mut diagnostic = Diagnostic::error(None, message.trim_start_matches("error: "));
+    diagnostic.help = Some(lines.collect::<Vec<_>>().join("; "));
+    print_document(&[diagnostic]);
+}
+
+/// Whether there is `-o json` among these words, some of which are wrong.
+fn asks_for_json(words: impl Iterator<Item = OsString>) -> bool {
+    let mut before = OsString::new();
+    for word in words {
+        let pair = word == "json" && (before == "-o" || before == "--output");
+        if pair || word == "-ojson" || word == "-o=json" || word == "--output=json" {
+            return true;
+        }
+        before = word;
+    }
+    false
 }
 
 /// What the innermost cause that knows a remedy says.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anstyle::AnsiColor;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::changes::{Action, Change, Summary, changes};
@@ -73,7 +73,16 @@ impl<'a> Report<'a> {
         if detailed && self.changed() { ExitCode::from(2) } else { ExitCode::SUCCESS }
     }
 
+    /// Prints it. Where that fails after a change, the error says that the change was made.
     pub fn show(&self, ui: &Ui) -> Result<()> {
+        let shown = self.print(ui);
+        if self.done && self.changed() {
+            return shown.context("the change was made, but its report is lost");
+        }
+        shown
+    }
+
+    fn print(&self, ui: &Ui) -> Result<()> {
         if ui.is_json() {
             return ui.print_json(&self.document());
         }

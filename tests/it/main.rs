@@ -2,6 +2,7 @@
 //! own and leaves the machine's ruleset alone; see [`support`].
 
 mod changes;
+mod commands;
 mod docs;
 mod examples;
 mod iptables;
@@ -10,6 +11,7 @@ mod kernel_properties;
 mod privileges;
 mod properties;
 mod redirects;
+mod schemas;
 mod support;
 
 /// First in a list of failures, this one explains the others.

@@ -12,7 +12,7 @@ use std::thread;
 use super::namespace::{feed, without_privileges};
 use super::{Namespace, PATIENCE};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_portmap");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_portmap");
 
 /// A run that is being prepared.
 pub struct Portmap {
