@@ -378,7 +378,6 @@ fn parse_trial_time(text: &str) -> Result<Duration, String> {
 }
 
 fn parse_generation(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| {
-        "this is no number of a generation; `portmap history` lists them".to_owned()
-    })
+    text.parse()
+        .map_err(|_| "this is no number of a generation; `portmap history` lists them".to_owned())
 }
