@@ -147,17 +147,8 @@ class Host:
 
     def mapping(self):
         """What portmap says is active: port to port."""
-        return ports_of(json.loads(self.run("portmap", "status", "-o", "json").stdout))
-
-
-def ports_of(status):
-    found = {}
-    for entry in status["mappings"]:
-        if isinstance(entry, list):
-            found[entry[0]] = entry[1]
-        else:
-            found[int(entry["port"])] = int(entry["to"])
-    return found
+        status = json.loads(self.run("portmap", "status", "-o", "json").stdout)
+        return {entry["port"]: entry["to"] for entry in status["mappings"]}
 
 
 class World:
@@ -166,10 +157,7 @@ class World:
     def __init__(self, path, count=10):
         self.path = path
         self.hosts = [Host(self, number + 1) for number in range(count)]
-        source = os.environ["PORTMAP"]
-        self.double = source == "double"
-        binary = Path(__file__).with_name("double.py") if self.double else Path(source)
-        self.portmap = binary.read_bytes()
+        self.portmap = Path(os.environ["PORTMAP"]).read_bytes()
         self.bin = path / "bin"
 
     def start(self):
