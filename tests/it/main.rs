@@ -2,10 +2,13 @@
 //! own and leaves the machine's ruleset alone; see [`support`].
 
 mod changes;
+mod history;
 mod kernel_facts;
+mod persist;
 mod privileges;
 mod redirects;
 mod support;
+mod trial;
 
 /// First in a list of failures, this one explains the others.
 #[test]

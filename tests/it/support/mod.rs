@@ -3,11 +3,13 @@
 //! - [`namespace`]: a network namespace that dies with its test, and commands inside it;
 //! - [`world`]: a host with clients around it, joined by veth pairs;
 //! - [`net`]: servers that say who they are, clients that ask;
-//! - [`portmap`]: the program under test, run on a host.
+//! - [`portmap`]: the program under test, run on a host;
+//! - [`terminal`]: the same at a terminal, with somebody at the keys.
 
 pub mod namespace;
 pub mod net;
 pub mod portmap;
+pub mod terminal;
 pub mod world;
 
 pub use namespace::Namespace;
