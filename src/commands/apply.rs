@@ -11,7 +11,7 @@ use crate::commands::countdown::{Countdown, Verdict};
 use crate::commands::failure::{self, Refusal};
 use crate::commands::input::{self, Rules, Texts};
 use crate::commands::report::Report;
-use crate::commands::session::{Goal, Reached, Record, Session, look_while};
+use crate::commands::session::{Goal, Reached, Record, Session, State, look_while};
 use crate::commands::{confirm, persist, plan};
 use crate::journal::{Command, Draft, Journal, Who};
 use crate::kernel::Kernel;
@@ -162,10 +162,20 @@ fn try_out(
         ui.say("`portmap confirm` keeps it, otherwise the kernel goes back by itself")?;
         return Ok(code);
     };
-    match countdown.wait(ui, time)? {
+    let trial = reached.generation.unwrap_or(0);
+    match countdown
+        .wait(ui, time, || !matches!(look_at(trial), Ok(Trialed::Kept | Trialed::Gone)))?
+    {
         Verdict::Keep => confirm::keep(ui, common, false)?,
         Verdict::Undo => {
             confirm::undo(ui, common)?;
+            return Ok(ExitCode::FAILURE);
+        }
+        Verdict::Elsewhere if look_at(trial)? == Trialed::Kept => {
+            ui.say("kept by somebody else")?;
+        }
+        Verdict::Elsewhere => {
+            ui.say("ended by somebody else: see `portmap status`")?;
             return Ok(ExitCode::FAILURE);
         }
         Verdict::TimeIsUp => {
@@ -175,4 +185,22 @@ fn try_out(
         }
     }
     shown
+}
+
+/// What has become of a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trialed {
+    Standing,
+    Kept,
+    Gone,
+}
+
+fn look_at(generation: u64) -> Result<Trialed> {
+    let state = State::of(Kernel::open()?.outline()?);
+    let stamped = state.stamp().is_some_and(|stamp| stamp.generation == generation);
+    Ok(match (stamped, &state.trial) {
+        (true, Some(_)) => Trialed::Standing,
+        (true, None) => Trialed::Kept,
+        (false, _) => Trialed::Gone,
+    })
 }

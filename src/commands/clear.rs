@@ -36,7 +36,8 @@ fn remove(ui: &Ui, common: &Common, clear: &cli::Clear) -> Result<ExitCode> {
         sources: Vec::new(),
         message: None,
         parent: None,
-        restores: Some(0),
+        // A mapping of its own, though an empty one: a rollback undoes it.
+        restores: None,
         trial_until: None,
     };
     let reached = session.reach(Goal::mapping(&nothing), Record::New(draft), None)?;

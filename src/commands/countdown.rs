@@ -18,6 +18,8 @@ pub enum Verdict {
     Keep,
     Undo,
     TimeIsUp,
+    /// Somebody else has ended the trial.
+    Elsewhere,
 }
 
 pub struct Countdown {
@@ -30,8 +32,8 @@ impl Countdown {
         Ok(Self { signals: block_signals().context("wait for signals")? })
     }
 
-    /// Waits until the user decides or `time` has passed.
-    pub fn wait(self, ui: &Ui, time: Duration) -> Result<Verdict> {
+    /// Waits until the user decides, `time` has passed, or the trial does not run any more.
+    pub fn wait(self, ui: &Ui, time: Duration, runs: impl Fn() -> bool) -> Result<Verdict> {
         let end = Instant::now() + time;
         // A key pressed before there was a question is no answer.
         let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
@@ -45,6 +47,10 @@ impl Countdown {
             if let Some(verdict) = poll_once(&self.signals, left).context("wait for a key")? {
                 ui.countdown_end();
                 return Ok(verdict);
+            }
+            if !runs() {
+                ui.countdown_end();
+                return Ok(Verdict::Elsewhere);
             }
         }
     }
