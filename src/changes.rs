@@ -135,18 +135,26 @@ impl Summary {
     }
 }
 
-impl Display for Summary {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let parts = [(self.added, "added"), (self.changed, "changed"), (self.removed, "removed")];
+impl Summary {
+    /// The same of changes that are still to be made: `1 to add, 2 to change`.
+    pub fn ahead(&self) -> String {
+        self.in_words([" to add", " to change", " to remove"])
+    }
+
+    fn in_words(&self, [added, changed, removed]: [&str; 3]) -> String {
+        let parts = [(self.added, added), (self.changed, changed), (self.removed, removed)];
         let parts: Vec<_> = parts
             .into_iter()
             .filter(|(n, _)| *n > 0)
-            .map(|(n, what)| format!("{n} {what}"))
+            .map(|(n, what)| format!("{n}{what}"))
             .collect();
-        if parts.is_empty() {
-            f.write_str("no mapping differs")
-        } else {
-            f.write_str(&parts.join(", "))
-        }
+        if parts.is_empty() { "no mapping differs".to_owned() } else { parts.join(", ") }
+    }
+}
+
+impl Display for Summary {
+    /// `1 added, 2 changed`
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.in_words([" added", " changed", " removed"]))
     }
 }

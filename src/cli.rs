@@ -167,8 +167,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   sudo portmap restore
-  sudo portmap restore --quiet")]
-    Restore,
+  sudo portmap restore --if-missing        only where nothing of portmap's is in the kernel")]
+    Restore(Restore),
     /// Remove everything of portmap's from the kernel, and nothing else.
     #[command(after_help = "\
 Examples:
@@ -299,6 +299,13 @@ pub struct Persist {
     /// Stop restoring anything at boot.
     #[arg(long)]
     pub off: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// Leave the kernel alone where it has a table of portmap's, whatever is in it.
+    #[arg(long)]
+    pub if_missing: bool,
 }
 
 #[derive(Debug, Args)]

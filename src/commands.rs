@@ -36,13 +36,12 @@ use crate::output::{self, Ui};
 /// and there were changes, where `--detailed-exitcode` asks for it; 64 the command line is wrong.
 pub fn run(cli: Cli) -> ExitCode {
     let ui = Ui::new(&cli.common);
-    match dispatch(&ui, cli) {
-        Ok(code) => code,
-        Err(e) => {
-            failure::show(&ui, &e);
-            ExitCode::FAILURE
-        }
-    }
+    let code = dispatch(&ui, cli).unwrap_or_else(|e| {
+        failure::show(&ui, &e);
+        ExitCode::FAILURE
+    });
+    failure::show_rest(&ui);
+    code
 }
 
 /// `EX_USAGE` of sysexits.h: the command line is wrong.
@@ -76,7 +75,7 @@ fn dispatch(ui: &Ui, cli: Cli) -> Result<ExitCode> {
         Command::History => history::run(ui, common),
         Command::Show(show) => show::run(ui, common, &show),
         Command::Persist(persist) => persist::run(ui, common, &persist),
-        Command::Restore => restore::run(ui, common),
+        Command::Restore(restore) => restore::run(ui, common, &restore),
         Command::Clear(clear) => clear::run(ui, common, &clear),
         Command::Completions(completions) => completions::run(ui, &completions),
         Command::Man(man) => man::run(ui, &man),

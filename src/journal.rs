@@ -23,7 +23,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-pub use decide::{Mend, Nowhere, Seen, Trial, active, prunable, recover, rollback_target};
+pub use decide::{
+    Mend, Nowhere, Seen, Trial, active, last_served, prunable, recover, rollback_target,
+};
 pub use error::{Error, Holder};
 pub use record::{Command, HEADER_MAX, Header, MAPPING_MAX, Outcome, VERSION, Who};
 
@@ -187,7 +189,7 @@ impl Locked {
     pub fn begin(&self, draft: Draft, mapping: &str, kernel: Option<u64>) -> Result<Header, Error> {
         let number = self.next(kernel)?;
         let (restores, back) = match draft.restores {
-            None => (None, draft.parent),
+            None => (None, self.back_from(draft.parent)?),
             Some(0) => (Some(0), None),
             Some(restored) => {
                 let header = self.open(restored)?.header;
@@ -211,6 +213,15 @@ impl Locked {
         };
         self.write(&header, mapping.as_bytes())?;
         Ok(header)
+    }
+
+    /// Where a rollback from a new mapping leads: to what was active before. Where that is
+    /// nothing, because of a reboot or of somebody's flush, to what served last.
+    fn back_from(&self, parent: Option<u64>) -> Result<Option<u64>, Error> {
+        if parent != Some(0) {
+            return Ok(parent);
+        }
+        Ok(Some(decide::last_served(readable(&self.list()?)).unwrap_or(0)))
     }
 
     fn next(&self, kernel: Option<u64>) -> Result<u64, Error> {

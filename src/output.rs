@@ -8,6 +8,7 @@ mod table;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anstyle::{AnsiColor, Style};
@@ -25,7 +26,7 @@ pub use table::Table;
 pub const JSON_VERSION: u32 = 1;
 
 /// Where output goes, and how it looks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Ui {
     pub format: Format,
     pub quiet: bool,
@@ -33,6 +34,8 @@ pub struct Ui {
     stdout_color: bool,
     stderr_color: bool,
     stderr_terminal: bool,
+    /// With JSON: warnings that wait for the document that will carry them.
+    kept: Mutex<Vec<Diagnostic>>,
 }
 
 impl Ui {
@@ -49,6 +52,7 @@ impl Ui {
             stdout_color: wanted(io::stdout().is_terminal()),
             stderr_color: wanted(io::stderr().is_terminal()),
             stderr_terminal: io::stderr().is_terminal(),
+            kept: Mutex::default(),
         }
     }
 
@@ -75,14 +79,27 @@ impl Ui {
 
     /// A remark beside the result, to standard error.
     pub fn note(&self, text: impl Display) {
-        if !self.quiet {
+        if !self.quiet && !self.is_json() {
             eprintln(&format!("{}{text}", self.label("note", AnsiColor::Cyan)));
         }
     }
 
-    /// Something that should not stay as it is.
+    /// Something that should not stay as it is. With JSON it becomes part of the next document.
     pub fn warn(&self, text: impl Display) {
+        if self.is_json() {
+            let warning = Diagnostic::warning(None, text.to_string());
+            return self.kept().push(warning);
+        }
         eprintln(&format!("{}{text}", self.label("warning", AnsiColor::Yellow)));
+    }
+
+    /// The warnings that no document carries yet.
+    pub fn take_warnings(&self) -> Vec<Diagnostic> {
+        std::mem::take(&mut *self.kept())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Diagnostic>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What failed, from the whole to the part, and what the user can do.

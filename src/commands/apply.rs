@@ -4,13 +4,13 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::cli::{self, Common};
 use crate::commands::countdown::{Countdown, Verdict};
-use crate::commands::failure::{self, Refusal};
+use crate::commands::failure;
 use crate::commands::input::{self, Rules, Texts};
-use crate::commands::report::Report;
+use crate::commands::report::{Persisted, Report};
 use crate::commands::session::{Goal, Reached, Record, Session, State, look_while};
 use crate::commands::{confirm, persist, plan};
 use crate::journal::{Command, Draft, Journal, Who};
@@ -38,12 +38,12 @@ fn make(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result<ExitCode> {
     let (digest, large) = (texts.digest(apply.input.strict), texts.is_large());
     let (looked, rules) = look_while(ui, || texts.resolve(ui, apply.input.strict))?;
     let mut session = if apply.no_history {
-        Session::without_history(ui, looked)
+        Session::without_history(ui, common, looked)?
     } else {
         Session::open_after(ui, common, looked)?
     };
     if let Some(trial) = session.state.running() {
-        return Err(on_trial(trial.left).into());
+        return Err(failure::on_trial(trial.left).into());
     }
     match apply.confirm {
         None => {
@@ -51,12 +51,20 @@ fn make(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result<ExitCode> {
             // What has warnings is understood anew each time, so that they are seen again.
             let digest = digest.filter(|_| large || rules.warnings.is_empty());
             let reached = session.reach(Goal::mapping(&rules.mapping), record, digest)?;
-            let code = report(ui, apply, &rules, &reached)?;
-            if apply.persist {
-                persist::keep(ui, &session, reached.generation)
-                    .context("the mapping is active, but boot does not restore it")?;
+            if !apply.persist {
+                return report(ui, apply, &rules, &reached, None);
             }
-            Ok(code)
+            match persist::keep(&session, reached.generation) {
+                Ok(persisted) => {
+                    let code = report(ui, apply, &rules, &reached, Some(persisted))?;
+                    persist::say(ui, common, persisted)?;
+                    Ok(code)
+                }
+                Err(e) => {
+                    report(ui, apply, &rules, &reached, None)?;
+                    Err(e.context("the mapping is active, but boot does not restore it"))
+                }
+            }
         }
         Some(time) => try_out(ui, common, apply, &rules, session, time),
     }
@@ -82,21 +90,9 @@ fn unchanged(ui: &Ui, texts: &Texts, generation: u64) -> Result<ExitCode> {
     if ui.is_json() {
         Report::unchanged(&nothing, Some(generation)).show(ui)?;
     } else {
-        say_unchanged(ui, &texts.names())?;
+        input::say_unchanged(ui, &texts.names())?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn say_unchanged(ui: &Ui, names: &[String]) -> Result<()> {
-    ui.say(format_args!("nothing to do: the kernel already does what {} says", names.join(", ")))
-}
-
-pub fn on_trial(left: Duration) -> Refusal {
-    let left = left.as_secs_f64().ceil();
-    Refusal::new(
-        format!("another mapping is on trial for {left} more seconds"),
-        "keep it with `portmap confirm`, or end the trial with `portmap rollback`",
-    )
 }
 
 fn draft(apply: &cli::Apply, rules: &Rules, trial: Option<Duration>) -> Draft {
@@ -111,20 +107,24 @@ fn draft(apply: &cli::Apply, rules: &Rules, trial: Option<Duration>) -> Draft {
     }
 }
 
-fn report(ui: &Ui, apply: &cli::Apply, rules: &Rules, reached: &Reached) -> Result<ExitCode> {
+fn report(
+    ui: &Ui,
+    apply: &cli::Apply,
+    rules: &Rules,
+    reached: &Reached,
+    persisted: Option<Persisted>,
+) -> Result<ExitCode> {
     let report = Report {
-        before: &reached.before,
-        after: &rules.mapping,
-        replaced: &reached.replaced,
-        generation: reached.generation,
         trial: apply.confirm.filter(|_| reached.on_trial),
+        persisted,
         warnings: &rules.warnings,
-        done: true,
+        ..Report::of(reached, &rules.mapping)
     };
-    if report.changed() || ui.is_json() {
+    let same = *reached.before == rules.mapping && reached.replaced.is_empty();
+    if !same || ui.is_json() {
         report.show(ui)?;
     } else {
-        say_unchanged(ui, &rules.names)?;
+        input::say_unchanged(ui, &rules.names)?;
     }
     Ok(report.exit_code(apply.detailed_exitcode))
 }
@@ -146,7 +146,7 @@ fn try_out(
             Record::New(draft(apply, rules, None)),
             None,
         )?;
-        return report(ui, apply, rules, &reached);
+        return report(ui, apply, rules, &reached, None);
     }
     let interactive = io::stdin().is_terminal() && !ui.is_json();
     // From before the commit on, lest a Ctrl-C at the wrong moment leave the trial to itself.
@@ -156,7 +156,7 @@ fn try_out(
     // Confirm and rollback take the lock themselves, be it here or from another terminal.
     drop(session);
     // Where nobody reads any more, the countdown notices.
-    let shown = report(ui, apply, rules, &reached);
+    let shown = report(ui, apply, rules, &reached, None);
     let Some(countdown) = countdown else {
         let code = shown?;
         ui.say("`portmap confirm` keeps it, otherwise the kernel goes back by itself")?;

@@ -17,7 +17,7 @@ pub fn run(ui: &Ui, common: &Common, clear: &cli::Clear) -> Result<ExitCode> {
     if clear.dry_run {
         let state = State::read(&mut Kernel::open()?)?;
         let nothing = MappingSet::default();
-        return show(ui, state.serving(), &nothing, false, clear.detailed_exitcode);
+        return show(ui, &Report::preview(&state, &nothing), clear.detailed_exitcode);
     }
     remove(ui, common, clear).map_err(failure::or_without_history)
 }
@@ -25,7 +25,7 @@ pub fn run(ui: &Ui, common: &Common, clear: &cli::Clear) -> Result<ExitCode> {
 fn remove(ui: &Ui, common: &Common, clear: &cli::Clear) -> Result<ExitCode> {
     let nothing = MappingSet::default();
     let mut session = if clear.no_history {
-        Session::without_history(ui, look(ui)?)
+        Session::without_history(ui, common, look(ui)?)?
     } else {
         Session::open(ui, common)?
     };
@@ -42,18 +42,14 @@ fn remove(ui: &Ui, common: &Common, clear: &cli::Clear) -> Result<ExitCode> {
     };
     let reached = session.reach(Goal::mapping(&nothing), Record::New(draft), None)?;
     session.finish(on_trial.unwrap_or(0), Outcome::Reverted);
-    show(ui, &reached.before, &nothing, true, clear.detailed_exitcode)
+    show(ui, &Report::of(&reached, &nothing), clear.detailed_exitcode)
 }
 
-fn show(
-    ui: &Ui,
-    before: &MappingSet,
-    after: &MappingSet,
-    done: bool,
-    detailed: bool,
-) -> Result<ExitCode> {
-    let report =
-        Report { before, after, replaced: &[], generation: None, trial: None, warnings: &[], done };
-    report.show(ui)?;
+fn show(ui: &Ui, report: &Report<'_>, detailed: bool) -> Result<ExitCode> {
+    if report.changed() || ui.is_json() {
+        report.show(ui)?;
+    } else {
+        ui.say("nothing to do: nothing is mapped")?;
+    }
     Ok(report.exit_code(detailed))
 }

@@ -27,13 +27,15 @@ pub fn keep(ui: &Ui, common: &Common, persist: bool) -> Result<()> {
     let mapping = Rc::clone(&trial.mapping);
     let generation = session.state.stamp().map_or(0, |stamp| stamp.generation);
     let reached = session.reach(Goal::mapping(&mapping), Record::Number(generation), None)?;
-    show(ui, &reached, &mapping)?;
-    ui.say(format_args!("kept: generation {generation} is active"))?;
-    if persist {
-        persist::keep(ui, &session, reached.generation)
-            .context("the mapping is kept, but boot does not restore it")?;
+    let persisted =
+        if persist { persist::keep(&session, reached.generation).map(Some) } else { Ok(None) };
+    let done = persisted.as_ref().ok().copied().flatten();
+    if ui.is_json() {
+        Report { persisted: done, ..Report::of(&reached, &mapping) }.show(ui)?;
     }
-    Ok(())
+    ui.say(format_args!("kept: generation {generation} is active"))?;
+    persisted.context("the mapping is kept, but boot does not restore it")?;
+    done.map_or(Ok(()), |persisted| persist::say(ui, common, persisted))
 }
 
 /// The mapping from before the trial serves again, at once.
@@ -72,16 +74,7 @@ fn show(ui: &Ui, reached: &Reached, after: &crate::mapping::MappingSet) -> Resul
     if !ui.is_json() {
         return Ok(());
     }
-    let report = Report {
-        before: &reached.before,
-        after,
-        replaced: &reached.replaced,
-        generation: reached.generation,
-        trial: None,
-        warnings: &[],
-        done: true,
-    };
-    report.show(ui)
+    Report::of(reached, after).show(ui)
 }
 
 /// Also tidies up, if a trial has run out.

@@ -87,16 +87,28 @@ fn poll_once(signals: &SignalFd, left: Duration) -> nix::Result<Option<Verdict>>
     if happened(&fds[0]) {
         let mut line = String::new();
         // A terminal that is gone reads as the end of the file: nobody is there to say yes.
-        return Ok(Some(match io::stdin().read_line(&mut line) {
-            Ok(n) if n > 0 => Verdict::Keep,
-            _ => Verdict::Undo,
-        }));
+        return Ok(match io::stdin().read_line(&mut line) {
+            Ok(n) if n > 0 => answer(&line),
+            _ => Some(Verdict::Undo),
+        });
     }
     Ok(None)
 }
 
+/// Enter, or a yes; a no; anything else is no answer.
+fn answer(line: &str) -> Option<Verdict> {
+    match line.trim().to_ascii_lowercase().as_str() {
+        "" | "y" | "yes" => Some(Verdict::Keep),
+        "n" | "no" => Some(Verdict::Undo),
+        _ => None,
+    }
+}
+
 impl Ui {
     fn countdown(&self, left: Duration) {
+        if self.quiet {
+            return;
+        }
         let seconds = left.as_secs_f64().ceil();
         let mut err = io::stderr().lock();
         let _ =
@@ -105,6 +117,8 @@ impl Ui {
     }
 
     fn countdown_end(&self) {
-        let _ = writeln!(io::stderr().lock());
+        if !self.quiet {
+            let _ = writeln!(io::stderr().lock());
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -108,13 +109,31 @@ fn print_document(errors: &[Diagnostic]) {
 /// Problems of files, the place first.
 pub fn show_diagnostics(ui: &Ui, diagnostics: &[Diagnostic]) {
     if ui.is_json() {
-        return print_document(diagnostics);
+        let warnings = ui.take_warnings();
+        return print_document(&[diagnostics, &warnings].concat());
     }
     ui.diagnostics(diagnostics);
     let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
     if errors > 1 {
-        ui.error(format_args!("{errors} errors; nothing was changed"), None);
+        ui.error(format_args!("{errors} errors"), None);
     }
+}
+
+/// Warnings that no document has carried, where the output is JSON.
+pub fn show_rest(ui: &Ui) {
+    let rest = ui.take_warnings();
+    if !rest.is_empty() {
+        print_document(&rest);
+    }
+}
+
+/// A change while another mapping is on trial.
+pub fn on_trial(left: Duration) -> Refusal {
+    let left = left.as_secs_f64().ceil();
+    Refusal::new(
+        format!("another mapping is on trial for {left} more seconds"),
+        "keep it with `portmap confirm`, or end the trial with `portmap rollback`",
+    )
 }
 
 /// Shows what is wrong with the command line, in the form that it seems to ask for.

@@ -82,3 +82,8 @@ impl Texts {
         }
     }
 }
+
+/// The kernel already does what the files of these names say.
+pub fn say_unchanged(ui: &Ui, names: &[String]) -> Result<()> {
+    ui.say(format_args!("nothing to do: the kernel already does what {} says", names.join(", ")))
+}

@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::cli::{self, Common};
-use crate::commands::failure::Refusal;
+use crate::commands::confirm;
+use crate::commands::failure::{self, Refusal};
+use crate::commands::report::Persisted;
 use crate::commands::session::Session;
-use crate::commands::{apply, confirm};
 use crate::journal::{self, Journal};
 use crate::output::{JSON_VERSION, Ui};
 
@@ -30,15 +31,17 @@ pub fn run(ui: &Ui, common: &Common, persist: &cli::Persist) -> Result<ExitCode>
     }
     let mut session = Session::open(ui, common)?;
     if let Some(trial) = session.state.running() {
-        return Err(apply::on_trial(trial.left).into());
+        return Err(failure::on_trial(trial.left).into());
     }
     // One that has run out leaves its traces.
     confirm::end(&mut session)?;
     let generation = session.active_generation()?.filter(|n| *n > 0);
-    let changed = keep(ui, &session, generation)?;
+    let persisted = keep(&session, generation)?;
     if ui.is_json() {
+        let changed = persisted.before != persisted.after;
         ui.print_json(&Document { version: JSON_VERSION, changed, persisted: generation })?;
     }
+    say(ui, common, persisted)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -64,9 +67,8 @@ fn forget(ui: &Ui, common: &Common) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes boot restore a generation: the one that the kernel holds at this moment. Says whether
-/// that is new.
-pub fn keep(ui: &Ui, session: &Session<'_>, generation: Option<u64>) -> Result<bool> {
+/// Makes boot restore a generation: the one that the kernel holds at this moment.
+pub fn keep(session: &Session<'_>, generation: Option<u64>) -> Result<Persisted> {
     let (Some(history), Some(number)) = (session.history(), generation) else {
         return Err(Refusal::new(
             "there is no active generation to persist",
@@ -81,26 +83,33 @@ pub fn keep(ui: &Ui, session: &Session<'_>, generation: Option<u64>) -> Result<b
         )
         .into());
     }
-    let changed = history.boot().ok().flatten() != Some(number);
-    if changed {
+    // A pointer that cannot be read is written anew.
+    let before = history.boot().ok().flatten();
+    if before != generation {
         history.set_boot(number).context("persist")?;
     }
-    let what = if changed { "restored at boot from now on" } else { "restored at boot already" };
-    ui.say(format_args!("generation {number} is {what}"))?;
-    enable(ui, history);
-    Ok(changed)
+    Ok(Persisted { before, after: generation })
+}
+
+/// Says what boot restores now, and has boot do it where that is in our hands.
+pub fn say(ui: &Ui, common: &Common, persisted: Persisted) -> Result<()> {
+    let number = persisted.after.unwrap_or_default();
+    let since = if persisted.before == persisted.after { "already" } else { "from now on" };
+    ui.say(format_args!("generation {number} is restored at boot {since}"))?;
+    enable(ui, &common.state_dir);
+    Ok(())
 }
 
 /// Where systemd runs, the unit is what boot runs; it restores from the default directory.
-fn enable(ui: &Ui, journal: &Journal) {
+fn enable(ui: &Ui, state_dir: &Path) {
     let systemd = Path::new("/run/systemd/system").exists();
-    if journal.dir() != Path::new(journal::STATE_DIR) {
-        let dir = journal.dir().display();
+    if state_dir != Path::new(journal::STATE_DIR) {
+        let dir = state_dir.display();
         ui.note(format_args!("have boot run: portmap restore --state-dir {dir}"));
     } else if !systemd {
         ui.note(
-            "systemd does not run here: have boot run `portmap restore`, for example with an init \
-             script of portmap's",
+            "systemd does not run here: have boot run `portmap restore`, for example with one of \
+             the scripts in share/portmap/init",
         );
     } else if let Err(why) = systemctl_enable() {
         ui.warn(format_args!("enable {UNIT}: {why}"));

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::cli;
-use crate::commands::input;
 use crate::commands::report::Report;
 use crate::commands::session::{State, look_while};
+use crate::commands::{failure, input};
 use crate::output::Ui;
 
 pub fn run(ui: &Ui, plan: &cli::Plan) -> Result<ExitCode> {
@@ -19,15 +19,14 @@ pub fn preview(ui: &Ui, input: &cli::Input, detailed_exitcode: bool) -> Result<E
     let texts = input::read(ui, input);
     let (looked, rules) = look_while(ui, || texts.resolve(ui, input.strict))?;
     let state = State::of(looked.snapshot);
-    let report = Report {
-        before: state.serving(),
-        after: &rules.mapping,
-        replaced: state.strange(),
-        generation: None,
-        trial: None,
-        warnings: &rules.warnings,
-        done: false,
-    };
-    report.show(ui)?;
+    let report = Report { warnings: &rules.warnings, ..Report::preview(&state, &rules.mapping) };
+    if report.changed() || ui.is_json() {
+        report.show(ui)?;
+    } else {
+        input::say_unchanged(ui, &rules.names)?;
+    }
+    if let Some(trial) = state.running() {
+        ui.note(format_args!("apply would be refused now: {}", failure::on_trial(trial.left)));
+    }
     Ok(report.exit_code(detailed_exitcode))
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::changes::{Action, Change, Summary, changes};
+use crate::commands::session::{Reached, State};
 use crate::commands::stored;
 use crate::diagnostic::Diagnostic;
 use crate::mapping::MappingSet;
@@ -22,12 +23,22 @@ pub struct Report<'a> {
     pub after: &'a MappingSet,
     /// What was found in our table that did not belong there.
     pub replaced: &'a [String],
+    /// The one that is active after.
     pub generation: Option<u64>,
     /// For how long it is on trial.
     pub trial: Option<Duration>,
+    /// What became of the generation that boot restores, if that was asked for.
+    pub persisted: Option<Persisted>,
     pub warnings: &'a [Diagnostic],
     /// Whether it has happened, or is only shown.
     pub done: bool,
+}
+
+/// The generation that boot restores; `None` for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Persisted {
+    pub before: Option<u64>,
+    pub after: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -39,7 +50,8 @@ struct Document<'a> {
     replaced: &'a [String],
     generation: Option<u64>,
     trial_seconds: Option<f64>,
-    warnings: &'a [Diagnostic],
+    persisted: Option<Persisted>,
+    warnings: Vec<Diagnostic>,
 }
 
 /// The mapping as rules files; both empty if nothing differs.
@@ -58,14 +70,41 @@ impl<'a> Report<'a> {
             replaced: &[],
             generation,
             trial: None,
+            persisted: None,
             warnings: &[],
             done: true,
         }
     }
 
-    /// Whether anything that serves clients differs, or something strange is replaced.
+    /// What a change has come to.
+    pub fn of(reached: &'a Reached, after: &'a MappingSet) -> Self {
+        Self {
+            before: &reached.before,
+            after,
+            replaced: &reached.replaced,
+            generation: reached.generation,
+            ..Self::unchanged(after, None)
+        }
+    }
+
+    /// What a change would come to.
+    pub fn preview(state: &'a State, after: &'a MappingSet) -> Self {
+        let generation = state.stamp().map(|stamp| stamp.generation).filter(|n| *n > 0);
+        Self {
+            before: state.serving(),
+            after,
+            replaced: state.strange(),
+            generation,
+            done: false,
+            ..Self::unchanged(after, None)
+        }
+    }
+
+    /// Whether anything differs that serves clients or will after a boot, or something strange
+    /// is replaced.
     pub fn changed(&self) -> bool {
-        self.before != self.after || !self.replaced.is_empty()
+        let persisted = self.persisted.is_some_and(|p| p.before != p.after);
+        self.before != self.after || !self.replaced.is_empty() || persisted
     }
 
     /// Exit code 2 if there are changes and the user wants to know it from the code.
@@ -84,7 +123,7 @@ impl<'a> Report<'a> {
 
     fn print(&self, ui: &Ui) -> Result<()> {
         if ui.is_json() {
-            return ui.print_json(&self.document());
+            return ui.print_json(&self.document(ui));
         }
         for strange in self.replaced {
             let verb = if self.done { "replaced" } else { "would replace" };
@@ -109,21 +148,32 @@ impl<'a> Report<'a> {
         if !self.done || !ui.quiet {
             ui.print(text)?;
         }
-        let summary = Summary::of(changes);
-        match (self.done, self.generation, self.trial) {
-            (false, ..) => ui.say(format_args!("{summary}; nothing was changed")),
-            (true, Some(generation), Some(time)) => ui.say(format_args!(
-                "{summary}; generation {generation} is on trial for {}",
-                humantime::format_duration(time)
-            )),
-            (true, Some(generation), None) => {
-                ui.say(format_args!("{summary}; generation {generation} is active"))
+        ui.say(self.summary(&Summary::of(changes)))
+    }
+
+    fn summary(&self, summary: &Summary) -> String {
+        let same = *summary == Summary::default();
+        if !self.done {
+            let ahead = if same { summary.to_string() } else { summary.ahead() };
+            return format!("{ahead}; nothing was changed");
+        }
+        let what =
+            if same { "the mappings stay as they are".to_owned() } else { summary.to_string() };
+        match (self.generation, self.trial) {
+            (Some(generation), Some(time)) => {
+                let time = humantime::format_duration(time);
+                format!("{what}; generation {generation} is on trial for {time}")
             }
-            (true, None, _) => ui.say(summary),
+            (Some(generation), None) if self.after.is_empty() => {
+                format!("{what}; nothing is mapped (generation {generation})")
+            }
+            (Some(generation), None) => format!("{what}; generation {generation} is active"),
+            (None, _) if self.after.is_empty() => format!("{what}; nothing is mapped"),
+            (None, _) => what,
         }
     }
 
-    fn document(&self) -> Document<'_> {
+    fn document(&self, ui: &Ui) -> Document<'_> {
         let changes = changes(self.before, self.after);
         let diff = if changes.is_empty() {
             Diff::default()
@@ -138,7 +188,8 @@ impl<'a> Report<'a> {
             replaced: self.replaced,
             generation: self.generation,
             trial_seconds: self.trial.map(|time| time.as_secs_f64()),
-            warnings: self.warnings,
+            persisted: self.persisted,
+            warnings: [self.warnings, &ui.take_warnings()].concat(),
         }
     }
 }

@@ -4,45 +4,35 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::cli::Common;
+use crate::cli::{self, Common};
 use crate::commands::report::Report;
 use crate::commands::session::{Goal, Record, Session};
-use crate::commands::{apply, stored};
+use crate::commands::{failure, stored};
 use crate::journal::{self, Journal};
 use crate::mapping::MappingSet;
 use crate::output::Ui;
 
-pub fn run(ui: &Ui, common: &Common) -> Result<ExitCode> {
+pub fn run(ui: &Ui, common: &Common, restore: &cli::Restore) -> Result<ExitCode> {
     let journal = Journal::at(&common.state_dir);
-    let boot = match journal.boot() {
-        // A machine where nothing was ever applied has nothing to restore.
-        Err(journal::Error::Absent { .. }) => None,
-        other => other.context("find out what to restore")?,
-    };
-    let Some(number) = boot else {
-        if ui.is_json() {
-            Report::unchanged(&MappingSet::default(), None).show(ui)?;
-        }
-        ui.say("nothing to restore: no mapping is persisted")?;
-        return Ok(ExitCode::SUCCESS);
+    // Before the lock: where there is nothing to restore, nothing is made either.
+    if persisted(&journal)?.is_none() {
+        return nothing(ui, "nothing to restore: no mapping is persisted");
+    }
+    let mut session = Session::open(ui, common)?;
+    if restore.if_missing && session.state.observed().is_some() {
+        return nothing(ui, "nothing to do: a mapping of portmap's is in the kernel already");
+    }
+    if let Some(trial) = session.state.running() {
+        return Err(failure::on_trial(trial.left).into());
+    }
+    // Again: somebody may have persisted another one while we waited for the lock.
+    let Some(number) = persisted(&journal)? else {
+        return nothing(ui, "nothing to restore: no mapping is persisted");
     };
     let mapping = stored::mapping(&journal, number)?;
-    let mut session = Session::open(ui, common)?;
-    if let Some(trial) = session.state.running() {
-        return Err(apply::on_trial(trial.left).into());
-    }
     let reached = session.reach(Goal::mapping(&mapping), Record::Number(number), None)?;
-    let report = Report {
-        before: &reached.before,
-        after: &mapping,
-        replaced: &reached.replaced,
-        generation: reached.generation,
-        trial: None,
-        warnings: &[],
-        done: true,
-    };
     if ui.is_json() {
-        report.show(ui)?;
+        Report::of(&reached, &mapping).show(ui)?;
     } else if reached.committed {
         ui.say(format_args!("restored generation {number}: {} mappings", mapping.len()))?;
     } else {
@@ -50,5 +40,21 @@ pub fn run(ui: &Ui, common: &Common) -> Result<ExitCode> {
             "nothing to do: the kernel already does what generation {number} says"
         ))?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A machine where nothing was ever applied has nothing to restore.
+fn persisted(journal: &Journal) -> Result<Option<u64>> {
+    match journal.boot() {
+        Err(journal::Error::Absent { .. }) => Ok(None),
+        other => other.context("find out what to restore"),
+    }
+}
+
+fn nothing(ui: &Ui, why: &str) -> Result<ExitCode> {
+    if ui.is_json() {
+        Report::unchanged(&MappingSet::default(), None).show(ui)?;
+    }
+    ui.say(why)?;
     Ok(ExitCode::SUCCESS)
 }

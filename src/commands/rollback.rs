@@ -38,15 +38,7 @@ pub fn run(ui: &Ui, common: &Common, rollback: &cli::Rollback) -> Result<ExitCod
     let on_trial = session.on_trial();
     let reached = session.reach(Goal::mapping(&mapping), Record::New(draft), None)?;
     session.finish(on_trial.unwrap_or(0), Outcome::Reverted);
-    let report = Report {
-        before: &reached.before,
-        after: &mapping,
-        replaced: &reached.replaced,
-        generation: reached.generation,
-        trial: None,
-        warnings: &[],
-        done: true,
-    };
+    let report = Report::of(&reached, &mapping);
     if reached.committed || ui.is_json() {
         report.show(ui)?;
         ui.say(format_args!("back to {}", name(target)))?;
@@ -74,15 +66,7 @@ fn preview(ui: &Ui, common: &Common, rollback: &cli::Rollback) -> Result<ExitCod
             (stored::mapping(&journal, target)?, name(target))
         }
     };
-    let report = Report {
-        before: state.serving(),
-        after: &mapping,
-        replaced: state.strange(),
-        generation: None,
-        trial: None,
-        warnings: &[],
-        done: false,
-    };
+    let report = Report::preview(&state, &mapping);
     report.show(ui)?;
     ui.say(format_args!("this would go back to {to}"))?;
     Ok(report.exit_code(rollback.detailed_exitcode))

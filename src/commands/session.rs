@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::changes;
 use crate::cli::Common;
-use crate::commands::failure::{Refusal, chain};
+use crate::commands::failure::{Refusal, chain, on_trial};
 use crate::commands::stored;
 use crate::conntrack;
 use crate::journal::{self, Draft, Journal, Locked, Mend, Outcome, Seen};
@@ -172,6 +172,8 @@ pub struct Session<'a> {
     ui: &'a Ui,
     kernel: Kernel,
     history: Option<Locked>,
+    /// Where no history is kept.
+    _lock: Option<Locked>,
     pub state: State,
 }
 
@@ -224,7 +226,8 @@ impl<'a> Session<'a> {
         if on_trial || kernel.generation()? != snapshot.generation {
             snapshot = kernel.snapshot()?;
         }
-        let mut session = Self { ui, kernel, history: Some(locked), state: State::of(snapshot) };
+        let mut session =
+            Self { ui, kernel, history: Some(locked), _lock: None, state: State::of(snapshot) };
         for mend in session.mend().context("mend the history")? {
             ui.note(mend);
             session.clean_after(mend);
@@ -232,10 +235,18 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
-    /// Without history: no way back, but also no need of a disk.
-    pub fn without_history(ui: &'a Ui, looked: Looked) -> Self {
-        let Looked { kernel, snapshot } = looked;
-        Self { ui, kernel, history: None, state: State::of(snapshot) }
+    /// Without history: no way back, but also no need of a disk. The lock is taken where there is
+    /// a place for it.
+    pub fn without_history(ui: &'a Ui, common: &Common, looked: Looked) -> Result<Self> {
+        let lock = match Journal::at(&common.state_dir).lock(common.wait) {
+            Err(e @ journal::Error::Locked { .. }) => return Err(e.into()),
+            other => other.ok(),
+        };
+        let Looked { mut kernel, mut snapshot } = looked;
+        if kernel.generation()? != snapshot.generation {
+            snapshot = kernel.snapshot()?;
+        }
+        Ok(Self { ui, kernel, history: None, _lock: lock, state: State::of(snapshot) })
     }
 
     /// How the kernel differs from the history; see [`drift`].
@@ -281,7 +292,12 @@ impl<'a> Session<'a> {
         let number = self.begin(&goal, record, active, recorded)?;
         if let Err(e) = self.commit(&goal, Stamp { generation: number, ruleset: 0, input }) {
             self.learn_the_outcome();
-            return Err(e);
+            let reached = number > 0 && self.state.stamp().is_some_and(|s| s.generation == number);
+            return Err(if reached {
+                e.context(format!("generation {number} is in the kernel all the same"))
+            } else {
+                e
+            });
         }
         // Before the record is finished: who is killed here leaves the flows to `clean_after`.
         self.clean_flows(&layers, goal.serving());
@@ -344,11 +360,21 @@ impl<'a> Session<'a> {
                 steps = restamp(table.as_ref(), self.state.observed());
             }
             match self.ui.timed("commit", || self.kernel.commit(&steps, generation)) {
-                Ok(()) => return self.read_back(goal, table, &steps),
+                Ok(()) => {
+                    let Some(wrong) = self.read_back(goal, table, &steps)? else { return Ok(()) };
+                    // Somebody was at our table already. It is made right as often as any other.
+                    if attempt == ATTEMPTS {
+                        bail!(
+                            "another program keeps changing table inet portmap: to make it right \
+                             would take to {wrong}"
+                        );
+                    }
+                    self.state = State::read(&mut self.kernel)?;
+                }
                 Err(CommitError::Raced) => {
                     // Others have work to do as well; let them, a little longer each time.
                     thread::sleep(Duration::from_millis(u64::from(attempt.min(10))));
-                    self.state = State::read(&mut self.kernel)?;
+                    self.look_again()?;
                 }
                 Err(other) => return Err(other.into()),
             }
@@ -361,7 +387,12 @@ impl<'a> Session<'a> {
 
     /// Looks at what is in the kernel now. A large table is not read whole again: everything but
     /// the elements of its maps is, and of the elements that were touched as many as tell.
-    fn read_back(&mut self, goal: &Goal<'_>, table: Option<Ruleset>, steps: &[Step]) -> Result<()> {
+    fn read_back(
+        &mut self,
+        goal: &Goal<'_>,
+        table: Option<Ruleset>,
+        steps: &[Step],
+    ) -> Result<Option<String>> {
         let ui = self.ui;
         let missing = ui.timed("read back", || match table {
             Some(table) if table.maps.values().map(Map::len).sum::<usize>() > READ_BACK_WHOLE => {
@@ -375,12 +406,17 @@ impl<'a> Session<'a> {
         let mut left = goal.steps(&self.state);
         // A short trial of a large mapping may be over by now.
         left.retain(|step| !matches!(step, Step::ShutGate | Step::OpenGate { .. }));
-        match missing.or_else(|| left.first().map(Step::to_string)) {
-            None => Ok(()),
-            Some(step) => bail!(
-                "the kernel accepted the change, but now the table differs from it: it would take \
-                 to {step}; another program may be changing table inet portmap"
-            ),
+        Ok(missing.or_else(|| left.first().map(Step::to_string)))
+    }
+
+    /// After others have committed: what the change was planned for may be no longer so.
+    fn look_again(&mut self) -> Result<()> {
+        let ran = self.state.running().is_some();
+        self.state = State::read(&mut self.kernel)?;
+        match self.state.running() {
+            // A trial that somebody began meanwhile is not ended by the way.
+            Some(trial) if !ran => Err(on_trial(trial.left).into()),
+            _ => Ok(()),
         }
     }
 

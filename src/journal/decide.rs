@@ -114,6 +114,16 @@ pub fn active<'a>(
     }
 }
 
+/// The last generation that came to stay, if it was not the empty mapping: then nobody wants
+/// anything back.
+pub fn last_served<'a>(
+    headers: impl IntoIterator<Item = &'a Header, IntoIter: DoubleEndedIterator>,
+) -> Option<u64> {
+    let mut headers = headers.into_iter().rev();
+    let last = headers.find(|header| header.outcome == Outcome::Committed)?;
+    (!last.is_empty()).then_some(last.number)
+}
+
 /// Why there is no generation to go back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nowhere {
@@ -150,15 +160,17 @@ impl std::error::Error for Nowhere {}
 /// `present` are the numbers of all generations with a file, readable or not: what is damaged is
 /// for the reader of that file to report.
 pub fn rollback_target<'a>(
-    headers: impl IntoIterator<Item = &'a Header>,
+    headers: impl IntoIterator<Item = &'a Header, IntoIter: DoubleEndedIterator>,
     present: &BTreeSet<u64>,
     active: Option<u64>,
 ) -> Result<u64, Nowhere> {
+    let mut headers = headers.into_iter();
     let active = active.ok_or(Nowhere::Unknown)?;
     if active == 0 {
-        return Err(Nowhere::Beginning);
+        // A reboot, or somebody's flush: what they took is what came before.
+        return last_served(headers).ok_or(Nowhere::Beginning);
     }
-    let header = headers.into_iter().find(|header| header.number == active);
+    let header = headers.find(|header| header.number == active);
     let header = header.ok_or(Nowhere::Unknown)?;
     match header.back {
         Some(0) => Ok(0),

@@ -208,7 +208,7 @@ fn what_others_made_of_the_table_is_a_generation_once_it_is_applied() {
 }
 
 #[test]
-fn after_a_flush_by_others_status_and_rollback_say_how_to_come_back() {
+fn after_a_flush_by_others_status_and_rollback_lead_back() {
     let host = Namespace::new();
     host.apply(&to(3000));
     let table = host.table();
@@ -216,10 +216,23 @@ fn after_a_flush_by_others_status_and_rollback_say_how_to_come_back() {
 
     host.portmap(["status"]).run().succeeds().says("rollback --to 1");
     assert_eq!(host.states(), ["1 past"]);
-    host.portmap(["rollback"]).run().fails_with(1).says("rollback --to 1");
-    host.portmap(["rollback", "--to", "1"]).run().succeeds();
+    host.portmap(["rollback"]).run().succeeds();
     assert_eq!(host.table(), table);
     assert_eq!(host.history()[1]["restores"], 1);
+    host.portmap(["rollback"]).run().succeeds();
+    assert_eq!(host.ruleset(), "");
+    host.portmap(["rollback"]).run().fails_with(1).says("nothing came before");
+}
+
+#[test]
+fn a_flush_between_two_applies_does_not_lose_the_way_back() {
+    let host = Namespace::new();
+    host.apply(&to(3000));
+    host.apply(&to(4000));
+    host.nft("flush ruleset");
+    host.apply(&to(3000));
+    host.portmap(["rollback"]).run().succeeds();
+    assert_eq!(host.portmap(["show"]).run().succeeds().stdout, to(4000));
 }
 
 #[test]

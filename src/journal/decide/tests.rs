@@ -164,7 +164,9 @@ fn a_rollback_that_cannot_be_says_why() {
     assert_eq!(to(Some(5)), Err(Nowhere::Unrecorded { active: 5 }));
     assert_eq!(to(Some(9)), Err(Nowhere::Unknown));
     assert_eq!(to(None), Err(Nowhere::Unknown));
-    assert_eq!(to(Some(0)), Err(Nowhere::Beginning));
+    // Somebody took what was there: that is what came before.
+    assert_eq!(to(Some(0)), Ok(5));
+    assert_eq!(rollback_target(&[], &present, Some(0)), Err(Nowhere::Beginning));
 
     let headers = [header(5, 4, Outcome::Committed)];
     let to = |active| rollback_target(&headers, &present, active);
