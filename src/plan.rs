@@ -185,8 +185,8 @@ impl Change<'_> {
                 let elements: Vec<_> =
                     new.into_iter().map(|(s, t)| (*s, t.clone(), carried(*s, t))).collect();
                 (
-                    (!services.is_empty()).then(|| Step::DeletePorts { map: name, services }),
-                    (!elements.is_empty()).then(|| Step::AddPorts { map: name, elements }),
+                    (!services.is_empty()).then_some(Step::DeletePorts { map: name, services }),
+                    (!elements.is_empty()).then_some(Step::AddPorts { map: name, elements }),
                 )
             }
             (Map::Selected(want), Map::Selected(have)) => {
@@ -195,8 +195,8 @@ impl Change<'_> {
                 let gone: Vec<Service> = gone.into_iter().copied().collect();
                 let new: Vec<Service> = new.into_iter().copied().collect();
                 (
-                    (!gone.is_empty()).then(|| Step::DeleteSelected { layer, services: gone }),
-                    (!new.is_empty()).then(|| Step::AddSelected { layer, services: new }),
+                    (!gone.is_empty()).then_some(Step::DeleteSelected { layer, services: gone }),
+                    (!new.is_empty()).then_some(Step::AddSelected { layer, services: new }),
                 )
             }
             // A map of ports and the verdict map have different names.
