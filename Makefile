@@ -21,7 +21,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := build
 .PHONY: help deps build-deps build share install uninstall apply demo test lint \
-        deb rpm test-boot test-packages clean
+        bench bench-deps deb rpm test-boot test-packages test-ansible clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -102,7 +102,9 @@ $(HELLO): examples/hello.rs
 	rustc --edition 2024 -O $< -o $@
 
 test: deps ## run every test
+	cargo build --locked
 	cargo test --locked --no-run
+	tests/hooks/run $(TARGET)/debug/portmap
 	packaging/private.sh cargo test --locked
 
 lint: build-deps ## formatting, clippy and documentation, with no warning let through
@@ -110,6 +112,23 @@ lint: build-deps ## formatting, clippy and documentation, with no warning let th
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+# In network namespaces of its own.  BENCH=--quick: few rounds, no proxies,
+# nothing written; BENCH="--only applies" or "--only connections": that half.
+bench: build-deps ## measure against nft, iptables, proxies; fails if a limit is missed (root)
+	cargo bench --locked --bench peers \
+	  $(if $(SUDO),--config 'target."cfg(unix)".runner = "$(SUDO)"') -- $(BENCH)
+
+# A peer that is missing is left out, with a note.  Their services are kept from
+# starting: the benchmark starts its own.
+bench-deps: ## install what bench compares with (Debian)
+	@policy=/usr/sbin/policy-rc.d; \
+	if [ ! -e $$policy ]; then \
+	  trap "$(SUDO) rm -f $$policy" EXIT; \
+	  printf '#!/bin/sh\nexit 101\n' | $(SUDO) tee $$policy >/dev/null && $(SUDO) chmod 755 $$policy; \
+	fi; \
+	$(SUDO) apt-get update && $(SUDO) apt-get install -y --no-install-recommends \
+	  nftables iptables iproute2 strace nginx-light libnginx-mod-stream haproxy rinetd socat
 
 deb: share ## build the Debian package
 	@packaging/deps.sh deb
@@ -126,6 +145,10 @@ test-boot: build $(HELLO) ## boot a real Debian in a container and look (root)
 test-packages: deb rpm $(HELLO) ## install, upgrade, remove and purge the packages (root)
 	@packaging/deps.sh boot packages
 	$(SUDO) env PATH="$(PATH)" TARGET="$(abspath $(TARGET))" tests/packages/run
+
+test-ansible: build ## run the Ansible collection on ten hosts made of namespaces (root)
+	$(SUDO) env PATH="$(PATH)" TARGET="$(abspath $(TARGET))" tests/ansible/run
+	$(SUDO) env PATH="$(PATH)" TARGET="$(abspath $(TARGET))" tests/ansible/sanity
 
 clean: ## remove what was built
 	cargo clean

@@ -274,7 +274,7 @@ pub struct Confirm {
 #[derive(Debug, Args)]
 pub struct Rollback {
     /// To which generation; 0 is the empty one, before the first apply.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_generation)]
     pub to: Option<u64>,
     /// Only show what would change.
     #[arg(long)]
@@ -290,7 +290,7 @@ pub struct Rollback {
 #[derive(Debug, Args)]
 pub struct Show {
     /// The generation's number [default: the active one]
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", value_parser = parse_generation)]
     pub number: Option<u64>,
 }
 
@@ -309,7 +309,7 @@ pub struct Clear {
     /// Exit with 2 if there were changes (with --dry-run: if there are).
     #[arg(long)]
     pub detailed_exitcode: bool,
-    /// Clear even where no history can be kept.
+    /// Make no generation of it: the history stays as it is.
     #[arg(long)]
     pub no_history: bool,
 }
@@ -362,7 +362,8 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse() {
         return Ok(Duration::from_secs(seconds));
     }
-    humantime::parse_duration(text).map_err(|e| format!("{e}; write it as 90s, 5m or 1h"))
+    humantime::parse_duration(text)
+        .map_err(|_| "this is no length of time; write it as 90s, 5m or 1h".to_owned())
 }
 
 /// The longest trial.
@@ -374,4 +375,9 @@ fn parse_trial_time(text: &str) -> Result<Duration, String> {
         return Err("a trial lasts from 1s to 24h".to_owned());
     }
     Ok(time)
+}
+
+fn parse_generation(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| "this is no number of a generation; `portmap history` lists them".to_owned())
 }

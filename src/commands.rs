@@ -5,7 +5,7 @@
 mod apply;
 mod check;
 mod clear;
-mod completions;
+pub mod completions;
 mod confirm;
 mod countdown;
 mod failure;

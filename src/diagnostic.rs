@@ -7,6 +7,7 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
+use unicode_width::UnicodeWidthStr;
 
 /// A line with more characters is cut around the column: one of megabytes would fill the terminal.
 const LINE_MAX: usize = 120;
@@ -294,22 +295,9 @@ fn is_hidden(c: char) -> bool {
     c.is_control() || hides(c) || c == '\u{feff}'
 }
 
+/// Columns of a terminal that the text takes once escaped.
 fn visible_width(text: &str) -> usize {
-    text.chars().map(width).sum()
-}
-
-/// Columns of a terminal that a character takes once escaped: two for the wide blocks of East
-/// Asian scripts and emoji (Unicode Standard Annex 11), near enough to put a caret under a word.
-fn width(c: char) -> usize {
-    match c {
-        '\t' => TAB,
-        c if is_hidden(c) => c.escape_unicode().count(),
-        '\u{300}'..='\u{36f}' | '\u{fe00}'..='\u{fe0f}' => 0,
-        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' => 2,
-        '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' => 2,
-        '\u{1f300}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}' => 2,
-        _ => 1,
-    }
+    visible(text).width()
 }
 
 #[cfg(test)]

@@ -114,9 +114,17 @@ impl Journal {
         Ok(entries)
     }
 
-    /// Whether there is a file for this generation; it may still be unreadable.
-    pub fn has(&self, number: u64) -> bool {
-        number > 0 && self.file(number).exists()
+    /// One generation without its mapping, which is not checked.
+    pub fn header(&self, number: u64) -> Result<Header, Error> {
+        Ok(self.open(number)?.header)
+    }
+
+    /// Whether this generation can be read, and was written down with this mapping.
+    pub fn holds(&self, number: u64, mapping: &str) -> bool {
+        self.header(number).is_ok_and(|header| {
+            header.mapping_bytes == mapping.len() as u64
+                && header.mapping_crc32 == crc32fast::hash(mapping.as_bytes())
+        })
     }
 
     /// One generation with its mapping, as `apply` accepts it; empty text for the empty mapping.

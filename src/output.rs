@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod mapping;
+mod progress;
 mod table;
 
 use std::fmt::Display;
@@ -17,6 +18,7 @@ use crate::cli::{Color, Common, Format};
 use crate::diagnostic::{self, Diagnostic};
 
 pub use mapping::{ChangeJson, MappingJson, clients, fold, fold_changes};
+use progress::Progress;
 pub use table::Table;
 
 /// The version of all JSON documents.
@@ -30,6 +32,7 @@ pub struct Ui {
     pub verbose: bool,
     stdout_color: bool,
     stderr_color: bool,
+    stderr_terminal: bool,
 }
 
 impl Ui {
@@ -45,6 +48,7 @@ impl Ui {
             verbose: common.verbose,
             stdout_color: wanted(io::stdout().is_terminal()),
             stderr_color: wanted(io::stderr().is_terminal()),
+            stderr_terminal: io::stderr().is_terminal(),
         }
     }
 
@@ -98,9 +102,12 @@ impl Ui {
         }
     }
 
-    /// Does the work and, with `--verbose`, says how long it took.
+    /// Does the work and, with `--verbose`, says how long it took. On a terminal, what takes long
+    /// is named while it lasts.
     pub fn timed<T>(&self, what: &str, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
+        let waits = self.stderr_terminal && !self.quiet && !self.verbose;
+        let _progress = waits.then(|| Progress::start(what));
         let result = work();
         if self.verbose {
             let elapsed = start.elapsed().as_secs_f64() * 1e3;

@@ -16,7 +16,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use crate::mapping::Service;
-use crate::ruleset::{Map, MapName, MapShape, Observed, Rule, Ruleset, map_shape};
+use crate::ruleset::{Map, MapName, MapShape, Observed, Rule, Ruleset, Target, map_shape};
 use carry::Carried;
 pub use step::Step;
 
@@ -29,7 +29,7 @@ pub fn plan(desired: Option<&Ruleset>, observed: Option<&Observed>) -> Vec<Step>
         (None, Some(_)) => vec![Step::DeleteTable],
         (Some(desired), None) => create(desired, &Carried::default()),
         (Some(desired), Some(observed)) => {
-            let carried = Carried::from(observed);
+            let carried = Carried::from(observed, desired.gate.is_none());
             if reason_to_rebuild(desired, observed).is_some() {
                 let mut steps = vec![Step::DeleteTable];
                 steps.extend(create(desired, &carried));
@@ -62,7 +62,7 @@ pub fn reason_to_rebuild(desired: &Ruleset, observed: &Observed) -> Option<Strin
         if shape.size != 0 && map.len() > shape.size as usize {
             Some(format!("map {name} has become too small"))
         } else if map_shape(map.len()).counted && !shape.counted && is_ports(map) {
-            Some(format!("map {name} has no counters"))
+            Some(format!("map {name} has no counters, and few enough elements for them"))
         } else {
             None
         }
@@ -178,9 +178,12 @@ impl Change<'_> {
     fn map_steps(&self, name: MapName, want: &Map, have: &Map) -> (Option<Step>, Option<Step>) {
         match (want, have) {
             (Map::Ports(want), Map::Ports(have)) => {
-                let (gone, new) = merge(want, have, |(service, _)| *service);
-                let services: Vec<_> = gone.iter().map(|(service, _)| *service).collect();
                 let counted = self.is_counted(name);
+                let same = |w: &(Service, Target), h: &(Service, Target)| {
+                    w == h && !(counted && self.carried.grows_element(name, w.0, &w.1))
+                };
+                let (gone, new) = merge(want, have, |(service, _)| *service, same);
+                let services: Vec<_> = gone.iter().map(|(service, _)| *service).collect();
                 let carried = |s, t| if counted { self.carried.element(name, s, t) } else { None };
                 let elements: Vec<_> =
                     new.into_iter().map(|(s, t)| (*s, t.clone(), carried(*s, t))).collect();
@@ -191,7 +194,7 @@ impl Change<'_> {
             }
             (Map::Selected(want), Map::Selected(have)) => {
                 let layer = name.layer();
-                let (gone, new) = merge(want, have, |service| *service);
+                let (gone, new) = merge(want, have, |service| *service, Service::eq);
                 let gone: Vec<Service> = gone.into_iter().copied().collect();
                 let new: Vec<Service> = new.into_iter().copied().collect();
                 (
@@ -221,7 +224,8 @@ impl Change<'_> {
             let want = self.desired.chains.get(chain).map(Vec::as_slice).unwrap_or_default();
             let have = observed.get(chain).map(Vec::as_slice).unwrap_or_default();
             let handles = self.observed.handles.get(chain).map(Vec::as_slice).unwrap_or_default();
-            for edit in rules::edits(want, have, same) {
+            let same = |w: &Rule, h: &Rule| same(w, h) && !self.carried.grows_rule(*chain, w);
+            for edit in rules::edits(want, have, &same) {
                 match edit {
                     rules::Edit::Delete(i) => {
                         delete.push(Step::DeleteRule { chain: *chain, handle: handles[i] });
@@ -241,10 +245,11 @@ impl Change<'_> {
 
 /// Compares two lists sorted by `key`: what only `have` has and what only `want` has. An element
 /// that differs is in both.
-fn merge<'a, T: PartialEq, K: Ord>(
+fn merge<'a, T, K: Ord>(
     want: &'a [T],
     have: &'a [T],
     key: impl Fn(&T) -> K,
+    same: impl Fn(&T, &T) -> bool,
 ) -> (Vec<&'a T>, Vec<&'a T>) {
     let (mut gone, mut new) = (Vec::new(), Vec::new());
     let (mut want, mut have) = (want.iter().peekable(), have.iter().peekable());
@@ -257,7 +262,7 @@ fn merge<'a, T: PartialEq, K: Ord>(
         };
         let w = if order.is_le() { want.next() } else { None };
         let h = if order.is_ge() { have.next() } else { None };
-        if w != h {
+        if !matches!((w, h), (Some(w), Some(h)) if same(w, h)) {
             new.extend(w);
             gone.extend(h);
         }

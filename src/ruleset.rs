@@ -1,6 +1,6 @@
-//! Our table as a value: what stands in the kernel for a [`MappingSet`].
+//! Our table as a value: what stands in the kernel for a [`MappingSet`](crate::mapping::MappingSet).
 //!
-//! The room is pure. [`desired`] makes the value, [`Ruleset::mappings`] reads it back,
+//! The room is pure. [`desired`] makes the value, [`Ruleset::mapping`] reads it back,
 //! `Display` writes it as text that `nft -f` accepts and makes the same table of.
 //!
 //! # The layout

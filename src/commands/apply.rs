@@ -4,14 +4,15 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::cli::{self, Common};
-use crate::commands::failure::Refusal;
+use crate::commands::countdown::{Countdown, Verdict};
+use crate::commands::failure::{self, Refusal};
 use crate::commands::input::{self, Rules, Texts};
 use crate::commands::report::Report;
-use crate::commands::session::{Goal, Reached, Record, Session, look_while};
-use crate::commands::{confirm, countdown, persist, plan};
+use crate::commands::session::{Goal, Reached, Record, Session, State, look_while};
+use crate::commands::{confirm, persist, plan};
 use crate::journal::{Command, Draft, Journal, Who};
 use crate::kernel::Kernel;
 use crate::mapping::MappingSet;
@@ -22,11 +23,19 @@ pub fn run(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result<ExitCode> {
     if apply.dry_run {
         return plan::preview(ui, &apply.input, apply.detailed_exitcode);
     }
+    let needs_history = apply.persist || apply.confirm.is_some();
+    make(ui, common, apply)
+        .map_err(|e| if needs_history { e } else { failure::or_without_history(e) })
+}
+
+fn make(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result<ExitCode> {
     let texts = input::read(ui, &apply.input);
-    if !apply.no_history && is_in_force(common, apply, &texts)? {
-        return unchanged(ui, &texts);
+    if !apply.no_history
+        && let Some(generation) = in_force(common, apply, &texts)?
+    {
+        return unchanged(ui, &texts, generation);
     }
-    let digest = texts.digest(apply.input.strict);
+    let (digest, large) = (texts.digest(apply.input.strict), texts.is_large());
     let (looked, rules) = look_while(ui, || texts.resolve(ui, apply.input.strict))?;
     let mut session = if apply.no_history {
         Session::without_history(ui, looked)
@@ -39,35 +48,39 @@ pub fn run(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result<ExitCode> {
     match apply.confirm {
         None => {
             let record = Record::New(draft(apply, &rules, None));
+            // What has warnings is understood anew each time, so that they are seen again.
+            let digest = digest.filter(|_| large || rules.warnings.is_empty());
             let reached = session.reach(Goal::mapping(&rules.mapping), record, digest)?;
+            let code = report(ui, apply, &rules, &reached)?;
             if apply.persist {
-                persist::keep(ui, &session, reached.generation)?;
+                persist::keep(ui, &session, reached.generation)
+                    .context("the mapping is active, but boot does not restore it")?;
             }
-            report(ui, apply, &rules, &reached)
+            Ok(code)
         }
         Some(time) => try_out(ui, common, apply, &rules, session, time),
     }
 }
 
-/// Whether the kernel already does what these very files say: they were the last to be applied,
-/// and nobody has committed anything since. Then there is nothing to read, neither the files'
-/// meaning nor the table.
-fn is_in_force(common: &Common, apply: &cli::Apply, texts: &Texts) -> Result<bool> {
+/// The active generation, if the kernel already does what these very files say: they were the
+/// last to be applied, that was written down, and nobody has committed anything since. Then there
+/// is nothing to read, neither the files' meaning nor the table.
+fn in_force(common: &Common, apply: &cli::Apply, texts: &Texts) -> Result<Option<u64>> {
     let mut kernel = Kernel::open()?;
-    let Some(stamp) = kernel.stamp()? else { return Ok(false) };
+    let Some(stamp) = kernel.stamp()? else { return Ok(None) };
     let journal = Journal::at(&common.state_dir);
-    Ok(stamp.input.is_some()
+    let in_force = stamp.input.is_some()
         && stamp.input == texts.digest(apply.input.strict)
         && stamp.ruleset == kernel.generation()?
-        && journal.has(stamp.generation)
-        && (!apply.persist || journal.boot().is_ok_and(|boot| boot == Some(stamp.generation))))
+        && journal.header(stamp.generation).is_ok_and(|header| !header.is_open())
+        && (!apply.persist || journal.boot().is_ok_and(|boot| boot == Some(stamp.generation)));
+    Ok(in_force.then_some(stamp.generation))
 }
 
-fn unchanged(ui: &Ui, texts: &Texts) -> Result<ExitCode> {
+fn unchanged(ui: &Ui, texts: &Texts, generation: u64) -> Result<ExitCode> {
     let nothing = MappingSet::default();
-    let report = Report::unchanged(&nothing);
     if ui.is_json() {
-        report.show(ui)?;
+        Report::unchanged(&nothing, Some(generation)).show(ui)?;
     } else {
         say_unchanged(ui, &texts.names())?;
     }
@@ -104,6 +117,7 @@ fn report(ui: &Ui, apply: &cli::Apply, rules: &Rules, reached: &Reached) -> Resu
         after: &rules.mapping,
         replaced: &reached.replaced,
         generation: reached.generation,
+        trial: apply.confirm.filter(|_| reached.on_trial),
         warnings: &rules.warnings,
         done: true,
     };
@@ -134,27 +148,59 @@ fn try_out(
         )?;
         return report(ui, apply, rules, &reached);
     }
+    let interactive = io::stdin().is_terminal() && !ui.is_json();
+    // From before the commit on, lest a Ctrl-C at the wrong moment leave the trial to itself.
+    let countdown = if interactive { Some(Countdown::prepare()?) } else { None };
     let goal = Goal { mapping: &old, trial: Some(Trial { mapping: &rules.mapping, time }) };
     let reached = session.reach(goal, Record::New(draft(apply, rules, Some(time))), None)?;
     // Confirm and rollback take the lock themselves, be it here or from another terminal.
     drop(session);
-    let code = report(ui, apply, rules, &reached)?;
-    let interactive = io::stdin().is_terminal() && !ui.is_json();
-    if !interactive {
-        ui.say(format_args!(
-            "on trial for {}: `portmap confirm` keeps it, otherwise the kernel goes back by itself",
-            humantime::format_duration(time)
-        ))?;
+    // Where nobody reads any more, the countdown notices.
+    let shown = report(ui, apply, rules, &reached);
+    let Some(countdown) = countdown else {
+        let code = shown?;
+        ui.say("`portmap confirm` keeps it, otherwise the kernel goes back by itself")?;
         return Ok(code);
-    }
-    match countdown::wait(ui, time)? {
-        countdown::Verdict::Keep => confirm::keep(ui, common, false)?,
-        countdown::Verdict::Undo => confirm::undo(ui, common)?,
-        countdown::Verdict::TimeIsUp => {
-            ui.say("time is up: the mapping from before serves again")?;
+    };
+    let trial = reached.generation.unwrap_or(0);
+    match countdown
+        .wait(ui, time, || !matches!(look_at(trial), Ok(Trialed::Kept | Trialed::Gone)))?
+    {
+        Verdict::Keep => confirm::keep(ui, common, false)?,
+        Verdict::Undo => {
+            confirm::undo(ui, common)?;
+            return Ok(ExitCode::FAILURE);
+        }
+        Verdict::Elsewhere if look_at(trial)? == Trialed::Kept => {
+            ui.say("kept by somebody else")?;
+        }
+        Verdict::Elsewhere => {
+            ui.say("ended by somebody else: see `portmap status`")?;
+            return Ok(ExitCode::FAILURE);
+        }
+        Verdict::TimeIsUp => {
             confirm::tidy(ui, common)?;
+            ui.say("time is up: the mapping from before serves again")?;
             return Ok(ExitCode::FAILURE);
         }
     }
-    Ok(code)
+    shown
+}
+
+/// What has become of a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trialed {
+    Standing,
+    Kept,
+    Gone,
+}
+
+fn look_at(generation: u64) -> Result<Trialed> {
+    let state = State::of(Kernel::open()?.outline()?);
+    let stamped = state.stamp().is_some_and(|stamp| stamp.generation == generation);
+    Ok(match (stamped, &state.trial) {
+        (true, Some(_)) => Trialed::Standing,
+        (true, None) => Trialed::Kept,
+        (false, _) => Trialed::Gone,
+    })
 }

@@ -5,34 +5,43 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::cli::{self, Common};
+use crate::commands::failure;
 use crate::commands::report::Report;
 use crate::commands::session::{Goal, Record, Session, State, look};
-use crate::journal::{Command, Draft, Who};
+use crate::journal::{Command, Draft, Outcome, Who};
 use crate::kernel::Kernel;
 use crate::mapping::MappingSet;
 use crate::output::Ui;
 
 pub fn run(ui: &Ui, common: &Common, clear: &cli::Clear) -> Result<ExitCode> {
-    let nothing = MappingSet::default();
     if clear.dry_run {
         let state = State::read(&mut Kernel::open()?)?;
+        let nothing = MappingSet::default();
         return show(ui, state.serving(), &nothing, false, clear.detailed_exitcode);
     }
+    remove(ui, common, clear).map_err(failure::or_without_history)
+}
+
+fn remove(ui: &Ui, common: &Common, clear: &cli::Clear) -> Result<ExitCode> {
+    let nothing = MappingSet::default();
     let mut session = if clear.no_history {
         Session::without_history(ui, look(ui)?)
     } else {
         Session::open(ui, common)?
     };
+    let on_trial = session.on_trial();
     let draft = Draft {
         who: Some(Who::invoking()),
         command: Command::Clear,
         sources: Vec::new(),
         message: None,
         parent: None,
-        restores: Some(0),
+        // A mapping of its own, though an empty one: a rollback undoes it.
+        restores: None,
         trial_until: None,
     };
     let reached = session.reach(Goal::mapping(&nothing), Record::New(draft), None)?;
+    session.finish(on_trial.unwrap_or(0), Outcome::Reverted);
     show(ui, &reached.before, &nothing, true, clear.detailed_exitcode)
 }
 
@@ -43,7 +52,8 @@ fn show(
     done: bool,
     detailed: bool,
 ) -> Result<ExitCode> {
-    let report = Report { before, after, replaced: &[], generation: None, warnings: &[], done };
+    let report =
+        Report { before, after, replaced: &[], generation: None, trial: None, warnings: &[], done };
     report.show(ui)?;
     Ok(report.exit_code(detailed))
 }

@@ -1,16 +1,62 @@
-//! `portmap completions`: a script for the user's shell.
+//! `portmap completions`: a script for the user's shell. The script asks portmap itself, so that
+//! it knows the generations that there are, and never lags behind the commands.
 
 use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::CommandFactory;
+use anyhow::{Context, Result};
+use clap::{Command, CommandFactory};
+use clap_complete::env::{CompleteEnv, Shells};
+use clap_complete::{ArgValueCandidates, CompletionCandidate};
 
 use crate::cli::{Cli, Completions};
+use crate::commands::failure::Refusal;
+use crate::journal::{self, Journal};
 use crate::output::Ui;
 
+/// Set by the script, to the name of the shell.
+const VARIABLE: &str = "PORTMAP_COMPLETE";
+
 pub fn run(ui: &Ui, completions: &Completions) -> Result<ExitCode> {
+    let shell = completions.shell.to_string();
+    let shells = Shells::builtins();
+    let completer = shells.completer(&shell).ok_or_else(|| {
+        let known: Vec<_> = shells.names().collect();
+        Refusal::new(format!("no completions for {shell}"), format!("known: {}", known.join(", ")))
+    })?;
     let mut script = Vec::new();
-    clap_complete::generate(completions.shell, &mut Cli::command(), "portmap", &mut script);
+    completer
+        .write_registration(VARIABLE, "portmap", "portmap", "portmap", &mut script)
+        .context("write the completion script")?;
     ui.print(String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Answers the script, and then does not return. Does nothing where no script asks.
+pub fn answer() {
+    CompleteEnv::with_factory(command).var(VARIABLE).bin("portmap").complete();
+}
+
+/// The command line, with what only this machine knows.
+fn command() -> Command {
+    let generations = || ArgValueCandidates::new(generations);
+    Cli::command()
+        .mut_subcommand("show", |show| show.mut_arg("number", |n| n.add(generations())))
+        .mut_subcommand("rollback", |rollback| rollback.mut_arg("to", |n| n.add(generations())))
+}
+
+/// The newest first, each with what is known of it.
+fn generations() -> Vec<CompletionCandidate> {
+    let dir = std::env::var_os("PORTMAP_STATE_DIR").unwrap_or_else(|| journal::STATE_DIR.into());
+    let entries = Journal::at(dir).list().unwrap_or_default();
+    let candidate = |(order, header): (usize, &journal::Header)| {
+        let time = humantime::format_rfc3339_seconds(header.time);
+        let what = match &header.message {
+            Some(message) => format!("{time} {} {message}", header.command),
+            None => format!("{time} {}", header.command),
+        };
+        CompletionCandidate::new(header.number.to_string())
+            .help(Some(what.into()))
+            .display_order(Some(order))
+    };
+    journal::readable(&entries).rev().enumerate().map(candidate).collect()
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::cli::{self, Common};
 use crate::commands::failure::Refusal;
@@ -21,25 +21,32 @@ pub fn run(ui: &Ui, common: &Common, confirm: &cli::Confirm) -> Result<ExitCode>
 /// What is on trial becomes the active mapping.
 pub fn keep(ui: &Ui, common: &Common, persist: bool) -> Result<()> {
     let mut session = Session::open(ui, common)?;
-    let Some(trial) = session.state.running() else { return Err(nothing_on_trial(session)) };
+    let Some(trial) = session.state.running() else {
+        return Err(nothing_on_trial(&mut session));
+    };
     let mapping = Rc::clone(&trial.mapping);
     let generation = session.state.stamp().map_or(0, |stamp| stamp.generation);
     let reached = session.reach(Goal::mapping(&mapping), Record::Number(generation), None)?;
-    if persist {
-        persist::keep(ui, &session, reached.generation)?;
-    }
     show(ui, &reached, &mapping)?;
-    ui.say(format_args!("kept: generation {generation} is active"))
+    ui.say(format_args!("kept: generation {generation} is active"))?;
+    if persist {
+        persist::keep(ui, &session, reached.generation)
+            .context("the mapping is kept, but boot does not restore it")?;
+    }
+    Ok(())
 }
 
 /// The mapping from before the trial serves again, at once.
 pub fn undo(ui: &Ui, common: &Common) -> Result<()> {
-    let mut session = Session::open(ui, common)?;
-    match end(&mut session)? {
+    end_now(ui, &mut Session::open(ui, common)?)
+}
+
+pub fn end_now(ui: &Ui, session: &mut Session<'_>) -> Result<()> {
+    match end(session)? {
         Some(reached) => {
             let active = Rc::clone(session.state.active());
             show(ui, &reached, &active)?;
-            ui.say("the trial has ended: the mapping from before serves again")
+            ui.say("the trial is ended: the mapping from before serves again")
         }
         None => Err(nothing_on_trial(session)),
     }
@@ -53,10 +60,7 @@ pub fn tidy(ui: &Ui, common: &Common) -> Result<()> {
 
 /// Ends the trial, be it running or over; `None` if there is none.
 pub fn end(session: &mut Session<'_>) -> Result<Option<Reached>> {
-    if session.state.trial.is_none() {
-        return Ok(None);
-    }
-    let on_trial = session.state.stamp().map_or(0, |stamp| stamp.generation);
+    let Some(on_trial) = session.on_trial() else { return Ok(None) };
     let active = Rc::clone(session.state.active());
     let number = session.active_generation()?.unwrap_or(0);
     let reached = session.reach(Goal::mapping(&active), Record::Number(number), None)?;
@@ -73,6 +77,7 @@ fn show(ui: &Ui, reached: &Reached, after: &crate::mapping::MappingSet) -> Resul
         after,
         replaced: &reached.replaced,
         generation: reached.generation,
+        trial: None,
         warnings: &[],
         done: true,
     };
@@ -80,8 +85,8 @@ fn show(ui: &Ui, reached: &Reached, after: &crate::mapping::MappingSet) -> Resul
 }
 
 /// Also tidies up, if a trial has run out.
-fn nothing_on_trial(mut session: Session<'_>) -> anyhow::Error {
-    match end(&mut session) {
+fn nothing_on_trial(session: &mut Session<'_>) -> anyhow::Error {
+    match end(session) {
         Err(e) => e,
         Ok(None) => {
             Refusal::new("nothing is on trial", "`portmap apply --confirm 60s FILE` starts a trial")

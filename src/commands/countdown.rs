@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::termios::{FlushArg, tcflush};
 
 use crate::output::Ui;
 
@@ -17,22 +18,40 @@ pub enum Verdict {
     Keep,
     Undo,
     TimeIsUp,
+    /// Somebody else has ended the trial.
+    Elsewhere,
 }
 
-/// Waits until the user decides or `time` has passed.
-pub fn wait(ui: &Ui, time: Duration) -> Result<Verdict> {
-    let end = Instant::now() + time;
-    let signals = block_signals().context("wait for signals")?;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            ui.countdown_end();
-            return Ok(Verdict::TimeIsUp);
-        }
-        ui.countdown(left);
-        if let Some(verdict) = poll_once(&signals, left).context("wait for a key")? {
-            ui.countdown_end();
-            return Ok(verdict);
+pub struct Countdown {
+    signals: SignalFd,
+}
+
+impl Countdown {
+    /// From here on, what means "no" is kept for [`Countdown::wait`].
+    pub fn prepare() -> Result<Self> {
+        Ok(Self { signals: block_signals().context("wait for signals")? })
+    }
+
+    /// Waits until the user decides, `time` has passed, or the trial does not run any more.
+    pub fn wait(self, ui: &Ui, time: Duration, runs: impl Fn() -> bool) -> Result<Verdict> {
+        let end = Instant::now() + time;
+        // A key pressed before there was a question is no answer.
+        let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                ui.countdown_end();
+                return Ok(Verdict::TimeIsUp);
+            }
+            ui.countdown(left);
+            if let Some(verdict) = poll_once(&self.signals, left).context("wait for a key")? {
+                ui.countdown_end();
+                return Ok(verdict);
+            }
+            if !runs() {
+                ui.countdown_end();
+                return Ok(Verdict::Elsewhere);
+            }
         }
     }
 }

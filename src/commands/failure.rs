@@ -45,15 +45,35 @@ impl std::error::Error for Refusal {}
 
 /// A change that is not made because it could not be taken back.
 #[derive(Debug)]
-pub struct NoWayBack(pub journal::Error);
+struct NoWayBack(anyhow::Error);
 
 impl fmt::Display for NoWayBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        write!(f, "{:#}", self.0)
     }
 }
 
 impl std::error::Error for NoWayBack {}
+
+/// For commands that have `--no-history`: names it as the way out where the history is what is in
+/// the way. A lock is not: it will be given back.
+pub fn or_without_history(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<journal::Error>() {
+        Some(journal::Error::Locked { .. }) | None => error,
+        Some(_) => NoWayBack(error).into(),
+    }
+}
+
+/// An error with all its causes, in a line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        text.push_str(&format!(": {e}"));
+        cause = e.source();
+    }
+    text
+}
 
 /// Shows a failure on standard error, in the form that was asked for.
 pub fn show(ui: &Ui, error: &anyhow::Error) {
@@ -130,7 +150,8 @@ fn help(error: &anyhow::Error) -> Option<String> {
         if let Some(e) = cause.downcast_ref::<Refusal>() {
             Some(e.help.clone())
         } else if let Some(NoWayBack(e)) = cause.downcast_ref() {
-            Some(format!("{}; or do without a way back: --no-history", e.help()))
+            let help = help(e).unwrap_or_default();
+            Some(format!("{help}; or do without a way back: --no-history"))
         } else if let Some(e) = cause.downcast_ref::<journal::Error>() {
             Some(e.help())
         } else if let Some(e) = cause.downcast_ref::<kernel::CommitError>() {

@@ -3,19 +3,25 @@
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::cli::Common;
+use crate::commands::failure::chain;
 use crate::commands::session::State;
-use crate::journal::{self, Entry, Header, Journal, Outcome, Seen};
+use crate::journal::{self, Entry, Header, Journal, Mend, Outcome, Seen};
 use crate::kernel::Kernel;
 use crate::output::{JSON_VERSION, Table, Ui};
+
+/// How often the history is read again if it was changed meanwhile.
+const ATTEMPTS: usize = 20;
 
 #[derive(Serialize)]
 struct Document {
     version: u32,
     generations: Vec<Generation>,
+    /// What else cannot be read.
+    problems: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -36,34 +42,51 @@ struct Generation {
 
 pub fn run(ui: &Ui, common: &Common) -> Result<ExitCode> {
     let journal = Journal::at(&common.state_dir);
-    let entries = match journal.list() {
-        Err(journal::Error::Absent { .. }) => Vec::new(),
-        other => other.context("read the history")?,
+    let (entries, seen) = look(&journal)?;
+    let (boot, problem) = match journal.boot() {
+        Ok(boot) => (boot, None),
+        Err(journal::Error::Absent { .. }) => (None, None),
+        Err(e) => (None, Some(e)),
     };
-    // An ordinary user may read the history, but not the kernel's table.
-    let seen = Kernel::open().map_err(Into::into).and_then(|mut k| State::read(&mut k));
-    let seen = seen.map(|state| state.seen());
-    let boot = if entries.is_empty() { None } else { journal.boot().unwrap_or_default() };
     let generations = list(&entries, seen.as_ref().ok().copied(), boot);
     if ui.is_json() {
-        ui.print_json(&Document { version: JSON_VERSION, generations })?;
+        let problems = problem.iter().map(|e| chain(e)).collect();
+        ui.print_json(&Document { version: JSON_VERSION, generations, problems })?;
         return Ok(ExitCode::SUCCESS);
     }
     if generations.is_empty() {
         ui.say("no history: nothing was applied yet")?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    ui.print(table(&generations))?;
-    if let Err(e) = seen {
-        ui.note(format_args!("which generation is active is not known: {e:#}"));
-    }
-    for entry in &entries {
-        if let Err(e) = &entry.header {
-            ui.warn(e);
-            ui.note(e.help());
+    } else {
+        ui.print(table(&generations))?;
+        if let Err(e) = seen {
+            ui.note(format_args!("which generation is active is not known: {e:#}"));
         }
     }
+    for e in entries.iter().filter_map(|entry| entry.header.as_ref().err()).chain(&problem) {
+        ui.warn(chain(e));
+        ui.note(e.help());
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The generations, and what the kernel says of them. An ordinary user may read the history, but
+/// not the kernel's table.
+fn look(journal: &Journal) -> Result<(Vec<Entry>, Result<Seen>)> {
+    let ask = || Ok(State::of(Kernel::open()?.outline()?).seen());
+    let mut seen = ask();
+    for _ in 0..ATTEMPTS {
+        let entries = match journal.list() {
+            Err(journal::Error::Absent { .. }) => Vec::new(),
+            other => other.context("read the history")?,
+        };
+        let again = ask();
+        // If somebody made a change meanwhile, the two do not belong together.
+        match (&seen, &again) {
+            (Ok(a), Ok(b)) if a != b => seen = again,
+            _ => return Ok((entries, again)),
+        }
+    }
+    bail!("read the history: another portmap changed it in each of {ATTEMPTS} attempts")
 }
 
 fn list(entries: &[Entry], seen: Option<Seen>, boot: Option<u64>) -> Vec<Generation> {
@@ -71,8 +94,12 @@ fn list(entries: &[Entry], seen: Option<Seen>, boot: Option<u64>) -> Vec<Generat
     let mends = seen.map(|seen| journal::recover(journal::readable(entries), seen));
     let mends = mends.unwrap_or_default();
     let ended = |header: &Header| {
-        let mend = mends.iter().find(|mend| mend.number == header.number);
-        mend.map_or(header.outcome, |mend| mend.to)
+        match mends.iter().find(|mend| mend.number == header.number) {
+            // It may be on its way to the kernel at this moment.
+            Some(Mend { from: Outcome::Intent, to: Outcome::Failed, .. }) => Outcome::Intent,
+            Some(mend) => mend.to,
+            None => header.outcome,
+        }
     };
     entries
         .iter()
@@ -80,7 +107,10 @@ fn list(entries: &[Entry], seen: Option<Seen>, boot: Option<u64>) -> Vec<Generat
             let persisted = boot == Some(entry.number);
             match &entry.header {
                 Ok(header) => {
-                    let state = state(header, ended(header), active);
+                    let state = match state(header, ended(header), active) {
+                        "past" if seen.is_none() => "committed",
+                        state => state,
+                    };
                     generation(header, state, persisted)
                 }
                 Err(e) => damaged(entry.number, persisted, e),
@@ -128,7 +158,7 @@ fn damaged(number: u64, persisted: bool, error: &journal::Error) -> Generation {
         restores: None,
         state: "damaged",
         persisted,
-        error: Some(error.to_string()),
+        error: Some(chain(error)),
     }
 }
 
@@ -149,12 +179,17 @@ fn table(generations: &[Generation]) -> Table {
         table.row(vec![
             g.number.to_string(),
             g.time.as_deref().unwrap_or("-").replace('T', " ").replace('Z', ""),
-            g.who.clone().unwrap_or_else(|| "-".to_owned()),
+            g.who.as_deref().map_or_else(|| "-".to_owned(), one_line),
             what,
             state,
-            g.sources.join(" "),
-            g.message.clone().unwrap_or_default(),
+            one_line(&g.sources.join(" ")),
+            one_line(g.message.as_deref().unwrap_or_default()),
         ]);
     }
     table
+}
+
+/// What a user wrote, without what would break the line or command the terminal.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

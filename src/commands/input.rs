@@ -1,5 +1,7 @@
 //! From the files that the user names to the mapping that they say.
 
+use std::fs;
+
 use anyhow::Result;
 
 use crate::cli;
@@ -38,11 +40,25 @@ impl Texts {
         self.gathered.sources.iter().map(|source| source.name.clone()).collect()
     }
 
-    /// A number for all that decides what these files come to: `None` if some could not be read.
+    /// A number for all that decides what these files come to, and for the kernel and network
+    /// namespace whose generations can be compared. `None` if some file could not be read.
+    ///
+    /// The latter because a stamp can be copied: a saved ruleset that is loaded after a boot, or
+    /// into another namespace, may meet the same number of a generation by chance.
     pub fn digest(&self, strict: bool) -> Option<u64> {
-        let services = std::fs::read(Services::PATH).unwrap_or_default();
+        let services = fs::read(Services::PATH).unwrap_or_default();
+        let boot = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
+        let namespace = fs::read_link("/proc/self/ns/net").ok()?;
         let whole = self.gathered.diagnostics.is_empty();
-        whole.then(|| config::digest(&self.gathered.sources, (&self.facts, services, strict)))
+        let extra = (&self.facts, services, strict, boot, namespace);
+        whole.then(|| config::digest(&self.gathered.sources, extra))
+    }
+
+    /// Whether understanding the files takes so long that it is worth avoiding, even if their
+    /// warnings are not repeated then.
+    pub fn is_large(&self) -> bool {
+        const LARGE: usize = 64 << 10;
+        self.gathered.sources.iter().map(|source| source.text.len()).sum::<usize>() > LARGE
     }
 
     /// Understands the files. Warnings are shown; all errors of all files are one failure.

@@ -7,13 +7,14 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::cli::{self, Common};
-use crate::commands::apply;
 use crate::commands::failure::Refusal;
 use crate::commands::session::Session;
+use crate::commands::{apply, confirm};
 use crate::journal::{self, Journal};
 use crate::output::{JSON_VERSION, Ui};
 
-const UNIT: &str = "portmap.service";
+/// Not `portmap.service`: that is a name of rpcbind's on Debian and its kin.
+const UNIT: &str = "portmap-nft.service";
 
 #[derive(Serialize)]
 struct Document {
@@ -27,10 +28,12 @@ pub fn run(ui: &Ui, common: &Common, persist: &cli::Persist) -> Result<ExitCode>
     if persist.off {
         return forget(ui, common);
     }
-    let session = Session::open(ui, common)?;
+    let mut session = Session::open(ui, common)?;
     if let Some(trial) = session.state.running() {
         return Err(apply::on_trial(trial.left).into());
     }
+    // One that has run out leaves its traces.
+    confirm::end(&mut session)?;
     let generation = session.active_generation()?.filter(|n| *n > 0);
     let changed = keep(ui, &session, generation)?;
     if ui.is_json() {

@@ -22,8 +22,9 @@ pub fn preview(ui: &Ui, input: &cli::Input, detailed_exitcode: bool) -> Result<E
     let report = Report {
         before: state.serving(),
         after: &rules.mapping,
-        replaced: &state.strange(&rules.mapping),
+        replaced: state.strange(),
         generation: None,
+        trial: None,
         warnings: &rules.warnings,
         done: false,
     };

@@ -1,6 +1,7 @@
 //! What a change did, or would do: as lines for people, or as one document.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anstyle::AnsiColor;
 use anyhow::{Context, Result};
@@ -22,6 +23,8 @@ pub struct Report<'a> {
     /// What was found in our table that did not belong there.
     pub replaced: &'a [String],
     pub generation: Option<u64>,
+    /// For how long it is on trial.
+    pub trial: Option<Duration>,
     pub warnings: &'a [Diagnostic],
     /// Whether it has happened, or is only shown.
     pub done: bool,
@@ -35,6 +38,7 @@ struct Document<'a> {
     diff: Diff,
     replaced: &'a [String],
     generation: Option<u64>,
+    trial_seconds: Option<f64>,
     warnings: &'a [Diagnostic],
 }
 
@@ -47,12 +51,13 @@ struct Diff {
 
 impl<'a> Report<'a> {
     /// Nothing to do: `mapping` serves already.
-    pub fn unchanged(mapping: &'a MappingSet) -> Self {
+    pub fn unchanged(mapping: &'a MappingSet, generation: Option<u64>) -> Self {
         Self {
             before: mapping,
             after: mapping,
             replaced: &[],
-            generation: None,
+            generation,
+            trial: None,
             warnings: &[],
             done: true,
         }
@@ -105,12 +110,16 @@ impl<'a> Report<'a> {
             ui.print(text)?;
         }
         let summary = Summary::of(changes);
-        match (self.done, self.generation) {
-            (false, _) => ui.say(format_args!("{summary}; nothing was changed")),
-            (true, Some(generation)) => {
+        match (self.done, self.generation, self.trial) {
+            (false, ..) => ui.say(format_args!("{summary}; nothing was changed")),
+            (true, Some(generation), Some(time)) => ui.say(format_args!(
+                "{summary}; generation {generation} is on trial for {}",
+                humantime::format_duration(time)
+            )),
+            (true, Some(generation), None) => {
                 ui.say(format_args!("{summary}; generation {generation} is active"))
             }
-            (true, None) => ui.say(summary),
+            (true, None, _) => ui.say(summary),
         }
     }
 
@@ -128,6 +137,7 @@ impl<'a> Report<'a> {
             diff,
             replaced: self.replaced,
             generation: self.generation,
+            trial_seconds: self.trial.map(|time| time.as_secs_f64()),
             warnings: self.warnings,
         }
     }

@@ -21,7 +21,7 @@ pub fn run(ui: &Ui, common: &Common) -> Result<ExitCode> {
     };
     let Some(number) = boot else {
         if ui.is_json() {
-            Report::unchanged(&MappingSet::default()).show(ui)?;
+            Report::unchanged(&MappingSet::default(), None).show(ui)?;
         }
         ui.say("nothing to restore: no mapping is persisted")?;
         return Ok(ExitCode::SUCCESS);
@@ -36,7 +36,8 @@ pub fn run(ui: &Ui, common: &Common) -> Result<ExitCode> {
         before: &reached.before,
         after: &mapping,
         replaced: &reached.replaced,
-        generation: Some(number),
+        generation: reached.generation,
+        trial: None,
         warnings: &[],
         done: true,
     };
@@ -45,7 +46,9 @@ pub fn run(ui: &Ui, common: &Common) -> Result<ExitCode> {
     } else if reached.committed {
         ui.say(format_args!("restored generation {number}: {} mappings", mapping.len()))?;
     } else {
-        ui.say(format_args!("nothing to do: generation {number} is active already"))?;
+        ui.say(format_args!(
+            "nothing to do: the kernel already does what generation {number} says"
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }

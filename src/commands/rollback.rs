@@ -9,7 +9,7 @@ use crate::commands::failure::Refusal;
 use crate::commands::report::Report;
 use crate::commands::session::{Goal, Record, Session, State};
 use crate::commands::{confirm, stored};
-use crate::journal::{self, Command, Draft, Journal, Who};
+use crate::journal::{self, Command, Draft, Entry, Journal, Outcome, Who};
 use crate::kernel::Kernel;
 use crate::mapping::MappingSet;
 use crate::output::Ui;
@@ -20,11 +20,9 @@ pub fn run(ui: &Ui, common: &Common, rollback: &cli::Rollback) -> Result<ExitCod
     }
     let mut session = Session::open(ui, common)?;
     if session.state.running().is_some() && rollback.to.is_none() {
-        drop(session);
-        confirm::undo(ui, common)?;
+        confirm::end_now(ui, &mut session)?;
         return Ok(if rollback.detailed_exitcode { 2.into() } else { ExitCode::SUCCESS });
     }
-    confirm::end(&mut session)?;
     let journal = Journal::at(&common.state_dir);
     let target = target(&journal, &session.state, rollback.to)?;
     let mapping = stored::mapping(&journal, target)?;
@@ -37,39 +35,56 @@ pub fn run(ui: &Ui, common: &Common, rollback: &cli::Rollback) -> Result<ExitCod
         restores: Some(target),
         trial_until: None,
     };
+    let on_trial = session.on_trial();
     let reached = session.reach(Goal::mapping(&mapping), Record::New(draft), None)?;
+    session.finish(on_trial.unwrap_or(0), Outcome::Reverted);
     let report = Report {
         before: &reached.before,
         after: &mapping,
         replaced: &reached.replaced,
         generation: reached.generation,
+        trial: None,
         warnings: &[],
         done: true,
     };
-    report.show(ui)?;
-    ui.say(format_args!("back to generation {target}"))?;
+    if reached.committed || ui.is_json() {
+        report.show(ui)?;
+        ui.say(format_args!("back to {}", name(target)))?;
+    } else {
+        ui.say(format_args!("nothing to do: the kernel already does what {} says", name(target)))?;
+    }
     Ok(report.exit_code(rollback.detailed_exitcode))
+}
+
+/// A generation, for people.
+fn name(number: u64) -> String {
+    match number {
+        0 => "generation 0, the empty one".to_owned(),
+        number => format!("generation {number}"),
+    }
 }
 
 fn preview(ui: &Ui, common: &Common, rollback: &cli::Rollback) -> Result<ExitCode> {
     let state = State::read(&mut Kernel::open()?)?;
-    let mapping: MappingSet = match (state.running(), rollback.to) {
-        (Some(_), None) => (**state.active()).clone(),
+    let (mapping, to): (MappingSet, String) = match (state.running(), rollback.to) {
+        (Some(_), None) => ((**state.active()).clone(), "the mapping from before the trial".into()),
         (_, to) => {
             let journal = Journal::at(&common.state_dir);
             let target = target(&journal, &state, to)?;
-            stored::mapping(&journal, target)?
+            (stored::mapping(&journal, target)?, name(target))
         }
     };
     let report = Report {
         before: state.serving(),
         after: &mapping,
-        replaced: &state.strange(&mapping),
+        replaced: state.strange(),
         generation: None,
+        trial: None,
         warnings: &[],
         done: false,
     };
     report.show(ui)?;
+    ui.say(format_args!("this would go back to {to}"))?;
     Ok(report.exit_code(rollback.detailed_exitcode))
 }
 
@@ -78,14 +93,27 @@ fn target(journal: &Journal, state: &State, to: Option<u64>) -> Result<u64> {
     if let Some(number) = to {
         return Ok(number);
     }
-    let entries = journal.list().context("read the history")?;
+    let entries = match journal.list() {
+        Err(journal::Error::Absent { .. }) => Vec::new(),
+        other => other.context("read the history")?,
+    };
     let active = journal::active(journal::readable(&entries), state.seen());
     let present = entries.iter().map(|entry| entry.number).collect();
     journal::rollback_target(journal::readable(&entries), &present, active).map_err(|nowhere| {
-        Refusal::new(
-            format!("there is no generation to go back to: {nowhere}"),
-            "`portmap history` lists them, `portmap rollback --to N` goes to any",
-        )
-        .into()
+        let last = last(&entries).filter(|_| active == Some(0));
+        let help = match last {
+            // A reboot, or somebody's flush.
+            Some(last) => format!("`portmap rollback --to {last}` puts back what was active last"),
+            None => "`portmap history` lists the generations, `portmap rollback --to N` goes to \
+                     any, 0 is the empty one"
+                .to_owned(),
+        };
+        Refusal::new(format!("there is no generation to go back to: {nowhere}"), help).into()
     })
+}
+
+/// The last generation that served for good.
+fn last(entries: &[Entry]) -> Option<u64> {
+    let mut headers = journal::readable(entries).rev();
+    headers.find(|header| header.outcome == Outcome::Committed).map(|header| header.number)
 }

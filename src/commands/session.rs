@@ -11,14 +11,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::changes;
 use crate::cli::Common;
-use crate::commands::failure::{NoWayBack, Refusal};
+use crate::commands::failure::{Refusal, chain};
 use crate::commands::stored;
 use crate::conntrack;
-use crate::journal::{self, Draft, Journal, Locked, Outcome, Seen};
+use crate::journal::{self, Draft, Journal, Locked, Mend, Outcome, Seen};
 use crate::kernel::{CommitError, Kernel, Snapshot};
 use crate::mapping::MappingSet;
 use crate::output::Ui;
-use crate::plan::{Step, plan, reason_to_rebuild, restamp};
+use crate::plan::{Step, plan, restamp};
 use crate::ruleset::{self, Layer, Map, MapName, Observed, Ruleset, Stamp, Trial};
 
 /// How often a commit is tried anew because somebody else committed in between.
@@ -108,13 +108,8 @@ impl State {
     }
 
     /// What in our table is not ours, or not as we make it; to be replaced.
-    pub fn strange(&self, goal: &MappingSet) -> Vec<String> {
-        let Some(observed) = self.observed() else { return Vec::new() };
-        if !observed.foreign.is_empty() {
-            return observed.foreign.clone();
-        }
-        let desired = ruleset::desired(goal, None, None);
-        reason_to_rebuild(&desired, observed).into_iter().collect()
+    pub fn strange(&self) -> &[String] {
+        self.observed().map(|observed| observed.foreign.as_slice()).unwrap_or_default()
     }
 }
 
@@ -166,6 +161,8 @@ pub struct Reached {
     pub generation: Option<u64>,
     /// Whether anything was committed to the kernel.
     pub committed: bool,
+    /// Whether it is on trial.
+    pub on_trial: bool,
     /// What was found in the table that did not belong there, and has been replaced.
     pub replaced: Vec<String>,
 }
@@ -221,17 +218,18 @@ impl<'a> Session<'a> {
     pub fn open_after(ui: &'a Ui, common: &Common, looked: Looked) -> Result<Self> {
         let Looked { mut kernel, mut snapshot } = looked;
         let journal = Journal::at(&common.state_dir);
-        let locked = ui.timed("lock", || journal.lock(common.wait));
-        let locked = locked.map_err(NoWayBack).context("open the history")?;
-        if kernel.generation()? != snapshot.generation {
+        let locked = ui.timed("lock", || journal.lock(common.wait)).context("open the history")?;
+        // A trial may have run out while we waited: that is no commit, and no new generation.
+        let on_trial = snapshot.table.as_ref().is_some_and(|table| table.ruleset.gate.is_some());
+        if on_trial || kernel.generation()? != snapshot.generation {
             snapshot = kernel.snapshot()?;
         }
-        let state = State::of(snapshot);
-        let mends = locked.mend(state.seen()).map_err(NoWayBack).context("mend the history")?;
-        for mend in mends {
+        let mut session = Self { ui, kernel, history: Some(locked), state: State::of(snapshot) };
+        for mend in session.mend().context("mend the history")? {
             ui.note(mend);
+            session.clean_after(mend);
         }
-        Ok(Self { ui, kernel, history: Some(locked), state })
+        Ok(session)
     }
 
     /// Without history: no way back, but also no need of a disk.
@@ -262,39 +260,65 @@ impl<'a> Session<'a> {
         Ok(active.filter(known))
     }
 
+    /// The generation on trial, be the time up or not.
+    pub fn on_trial(&self) -> Option<u64> {
+        self.state.trial.as_ref()?;
+        self.state.stamp().map(|stamp| stamp.generation)
+    }
+
     /// Makes the kernel do what `goal` says, in one transaction, or nothing at all.
     pub fn reach(&mut self, goal: Goal<'_>, record: Record, input: Option<u64>) -> Result<Reached> {
         let before = Rc::clone(self.state.serving());
-        let replaced = self.state.strange(goal.mapping);
+        let replaced = self.state.strange().to_vec();
         let active = self.active_generation()?;
-        let steps = goal.steps(&self.state);
-        let table_is_known = self.history.is_none() || active.is_some();
-        if steps.is_empty() && (table_is_known || goal.serving().is_empty()) {
+        let recorded = self.is_recorded(active, goal.mapping);
+        // Where there is to be no table, nothing could bear a number.
+        if goal.steps(&self.state).is_empty() && (recorded || goal.mapping.is_empty()) {
             let generation = active.filter(|n| *n > 0);
-            return Ok(Reached { before, generation, committed: false, replaced });
+            return Ok(Reached { before, generation, committed: false, on_trial: false, replaced });
         }
         let layers = self.state.layers();
-        let number = self.begin(&goal, record, active)?;
+        let number = self.begin(&goal, record, active, recorded)?;
         if let Err(e) = self.commit(&goal, Stamp { generation: number, ruleset: 0, input }) {
-            self.finish(number, Outcome::Failed);
+            self.learn_the_outcome();
             return Err(e);
         }
+        // Before the record is finished: who is killed here leaves the flows to `clean_after`.
+        self.clean_flows(&layers, goal.serving());
         let outcome = if goal.trial.is_some() { Outcome::Trial } else { Outcome::Committed };
         self.finish(number, outcome);
         self.prune();
-        self.clean_flows(&layers, goal.serving());
         let generation = (number > 0).then_some(number);
-        Ok(Reached { before, generation, committed: true, replaced })
+        let on_trial = goal.trial.is_some();
+        Ok(Reached { before, generation, committed: true, on_trial, replaced })
     }
 
-    /// Decides the number, and writes down the intent. 0 without history.
-    fn begin(&self, goal: &Goal<'_>, record: Record, active: Option<u64>) -> Result<u64> {
+    /// Whether the history knows the active generation by this very mapping. It does not if
+    /// somebody else has changed the table, or if the history was lost.
+    fn is_recorded(&self, active: Option<u64>, mapping: &MappingSet) -> bool {
+        match (&self.history, active) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(_), Some(0)) => mapping.is_empty(),
+            (Some(history), Some(active)) => history.holds(active, &stored::text(mapping)),
+        }
+    }
+
+    /// Decides the number, and writes down the intent. 0 without history. `recorded` is the
+    /// active generation, if it is this very mapping.
+    fn begin(
+        &self,
+        goal: &Goal<'_>,
+        record: Record,
+        active: Option<u64>,
+        recorded: bool,
+    ) -> Result<u64> {
         let Some(history) = &self.history else { return Ok(0) };
         // Nothing but tidying up: the mapping that serves stays, and so does its number.
-        let same = goal.trial.is_none() && *goal.mapping == **self.state.active();
+        let same = recorded && goal.trial.is_none() && *goal.mapping == **self.state.active();
         let draft = match (record, active) {
             (Record::Number(number), _) => return Ok(number),
-            (Record::New(_), Some(active)) if same && active > 0 => return Ok(active),
+            (Record::New(_), Some(active)) if active > 0 && same => return Ok(active),
             (Record::New(draft), _) => draft,
         };
         let text = stored::text(goal.serving());
@@ -304,7 +328,6 @@ impl<'a> Session<'a> {
             .timed("write the history", || {
                 history.begin(Draft { parent: active, ..draft }, &text, kernel)
             })
-            .map_err(NoWayBack)
             .context("write the history")?;
         Ok(header.number)
     }
@@ -349,7 +372,9 @@ impl<'a> Session<'a> {
                 Ok(None)
             }
         })?;
-        let left = goal.steps(&self.state);
+        let mut left = goal.steps(&self.state);
+        // A short trial of a large mapping may be over by now.
+        left.retain(|step| !matches!(step, Step::ShutGate | Step::OpenGate { .. }));
         match missing.or_else(|| left.first().map(Step::to_string)) {
             None => Ok(()),
             Some(step) => bail!(
@@ -382,6 +407,36 @@ impl<'a> Session<'a> {
         Ok(None)
     }
 
+    /// Ends what killed commands left open, by what the kernel says.
+    fn mend(&mut self) -> Result<Vec<Mend>, journal::Error> {
+        match &self.history {
+            Some(history) => history.mend(self.state.seen()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// A commit that failed may have reached the kernel all the same, where its answer was lost
+    /// or what was read back is not as it should be. Only the stamp tells.
+    fn learn_the_outcome(&mut self) {
+        let Ok(state) = State::read(&mut self.kernel) else { return };
+        self.state = state;
+        if let Err(e) = self.mend() {
+            self.ui.warn(format_args!("write down how it ended: {}", chain(&e)));
+        }
+    }
+
+    /// Deletes the flows that a killed command left behind.
+    fn clean_after(&self, mend: Mend) {
+        let Some(history) = &self.history else { return };
+        if mend.to == Outcome::Failed {
+            return;
+        }
+        let parent = history.header(mend.number).ok().and_then(|header| header.parent);
+        let before = [Some(mend.number), parent].into_iter().flatten();
+        let before = before.filter_map(|n| stored::mapping(history, n).ok()).map(Rc::new);
+        self.clean_flows(&before.collect::<Vec<_>>(), self.state.serving());
+    }
+
     /// A record that cannot be finished is no reason to undo what the kernel does: the stamp in
     /// the kernel tells the next command how it ended.
     pub fn finish(&self, number: u64, outcome: Outcome) {
@@ -389,7 +444,11 @@ impl<'a> Session<'a> {
             && number > 0
             && let Err(e) = history.finish(number, outcome)
         {
-            self.ui.warn(format_args!("finish generation {number} in the history: {e}"));
+            self.ui.warn(format_args!(
+                "the kernel does it, but the history does not say so yet: finish generation \
+                 {number}: {}",
+                chain(&e)
+            ));
             self.ui.note(e.help());
         }
     }
@@ -398,7 +457,7 @@ impl<'a> Session<'a> {
         let Some(history) = &self.history else { return };
         let active = self.active_generation().ok().flatten();
         if let Err(e) = history.prune(journal::KEEP, active) {
-            self.ui.warn(format_args!("prune the history: {e}"));
+            self.ui.warn(format_args!("remove old generations: {}", chain(&e)));
         }
     }
 
@@ -424,6 +483,17 @@ fn successor(generation: u32) -> u32 {
     generation.checked_add(1).unwrap_or(1)
 }
 
+/// The generation that answers at this moment; `None` if nothing does, or if it has no place in
+/// the history.
+pub fn serving_generation(state: &State, journal: &Journal) -> Option<u64> {
+    let stamp = state.stamp()?.generation;
+    let number = match &state.trial {
+        Some(trial) if trial.left.is_zero() => journal.header(stamp).ok()?.parent?,
+        _ => stamp,
+    };
+    Some(number).filter(|n| *n > 0)
+}
+
 /// How the active layer differs from the generation that it is stamped with; `None` if it does
 /// not, or if it has no place in the history.
 pub fn drift(state: &State, journal: &Journal) -> Result<Option<String>, journal::Error> {
@@ -444,7 +514,13 @@ pub fn drift(state: &State, journal: &Journal) -> Result<Option<String>, journal
     if stored::text(stamped) == text {
         return Ok(None);
     }
-    let written = stored::parse(number, text).unwrap_or_default();
+    let Some(written) = stored::parse(number, text) else {
+        return Ok(Some(format!("generation {number} cannot be read as a rules file")));
+    };
+    // Another version of portmap may have written it in other words.
+    if written == **stamped {
+        return Ok(None);
+    }
     let differences = changes::changes(&written, stamped);
     Ok(Some(changes::Summary::of(&differences).to_string()))
 }

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::cli::{self, Common};
-use crate::commands::session::State;
-use crate::config;
+use crate::commands::session::{State, serving_generation};
+use crate::commands::stored;
 use crate::journal::Journal;
 use crate::kernel::Kernel;
 use crate::output::{JSON_VERSION, Ui};
@@ -29,14 +29,14 @@ pub fn run(ui: &Ui, common: &Common, show: &cli::Show) -> Result<ExitCode> {
         }
         None => {
             let state = State::read(&mut Kernel::open()?)?;
-            let generation = state.stamp().map(|stamp| stamp.generation).filter(|n| *n > 0);
-            (generation, config::write(state.serving()))
+            let generation = serving_generation(&state, &Journal::at(&common.state_dir));
+            (generation, stored::text(state.serving()))
         }
     };
     if ui.is_json() {
         ui.print_json(&Document { version: JSON_VERSION, generation, rules })?;
     } else if rules.is_empty() {
-        ui.note("this generation is the empty one: nothing is mapped");
+        ui.note("nothing is mapped");
     } else {
         ui.print(rules)?;
     }

@@ -6,8 +6,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::cli::Common;
-use crate::commands::session::{State, drift};
-use crate::journal::{self, Journal};
+use crate::commands::failure::chain;
+use crate::commands::session::{State, drift, serving_generation};
+use crate::journal::{self, Journal, Outcome};
 use crate::kernel::Kernel;
 use crate::mapping::{Mapping, MappingSet};
 use crate::output::{JSON_VERSION, MappingJson, Table, Ui, clients, fold};
@@ -26,6 +27,8 @@ struct Document {
     /// not known.
     drift: Option<String>,
     foreign: Vec<String>,
+    /// What of the history cannot be read.
+    problems: Vec<String>,
     mappings: Vec<Entry>,
 }
 
@@ -59,18 +62,28 @@ pub fn run(ui: &Ui, common: &Common) -> Result<ExitCode> {
 }
 
 fn document(state: &State, journal: &Journal) -> Document {
-    let generation = state.stamp().map(|stamp| stamp.generation).filter(|n| *n > 0);
+    let stamp = state.stamp().map(|stamp| stamp.generation).filter(|n| *n > 0);
     let counted = counted(state);
+    let mut problems = Vec::new();
+    let persisted = boot(journal).unwrap_or_else(|e| {
+        problems.push(chain(&e));
+        None
+    });
+    let drift = drift(state, journal).unwrap_or_else(|e| {
+        problems.push(chain(&e));
+        None
+    });
     Document {
         version: JSON_VERSION,
         active: state.observed().is_some(),
-        generation,
-        persisted: journal.boot().unwrap_or_default(),
+        generation: serving_generation(state, journal),
+        persisted,
         trial: state
             .trial
             .as_ref()
-            .map(|trial| TrialJson { generation, left_seconds: trial.left.as_secs_f64() }),
-        drift: drift(state, journal).unwrap_or_default(),
+            .map(|trial| TrialJson { generation: stamp, left_seconds: trial.left.as_secs_f64() }),
+        drift,
+        problems,
         foreign: state.observed().map(|o| o.foreign.clone()).unwrap_or_default(),
         mappings: counted.iter().map(Entry::from).collect(),
     }
@@ -92,6 +105,12 @@ impl From<&Counted<'_>> for Entry {
 fn show(ui: &Ui, state: &State, journal: &Journal) -> Result<()> {
     let Some(observed) = state.observed() else {
         ui.print("nothing is mapped: the kernel has no table inet portmap\n")?;
+        if let Some(number) = removed_by_others(state, journal) {
+            ui.note(format_args!(
+                "generation {number} was active; a reboot or another program has removed it, and \
+                 `portmap rollback --to {number}` puts it back"
+            ));
+        }
         return show_boot(ui, None, journal);
     };
     let counted = counted(state);
@@ -100,11 +119,15 @@ fn show(ui: &Ui, state: &State, journal: &Journal) -> Result<()> {
     } else {
         ui.print(table(&counted))?;
     }
-    let generation = state.stamp().map(|stamp| stamp.generation).filter(|n| *n > 0);
-    match (generation, &state.trial) {
+    let stamp = state.stamp().map(|stamp| stamp.generation).filter(|n| *n > 0);
+    let generation = serving_generation(state, journal);
+    match (stamp, &state.trial) {
         (Some(n), Some(trial)) if trial.left.is_zero() => ui.say(format_args!(
-            "\ngeneration {n} was on trial; the time is up, and the mapping from before serves \
-             again"
+            "\ngeneration {n} was on trial; the time is up, and {} serves again",
+            generation.map_or_else(
+                || "what was before".to_owned(),
+                |before| format!("generation {before}")
+            )
         ))?,
         (Some(n), Some(trial)) => {
             let left = trial.left.as_secs_f64().ceil();
@@ -125,30 +148,45 @@ fn show(ui: &Ui, state: &State, journal: &Journal) -> Result<()> {
             ui.note("`portmap apply` of the rules file puts it right");
         }
         Err(e) => {
-            ui.warn(format_args!("compare with the history: {e}"));
+            ui.warn(format_args!("compare with the history: {}", chain(&e)));
             ui.note(e.help());
         }
     }
     show_boot(ui, generation, journal)
 }
 
+/// What boot restores; where there is no state directory, that is nothing.
+fn boot(journal: &Journal) -> Result<Option<u64>, journal::Error> {
+    match journal.boot() {
+        Err(journal::Error::Absent { .. }) => Ok(None),
+        other => other,
+    }
+}
+
 fn show_boot(ui: &Ui, active: Option<u64>, journal: &Journal) -> Result<()> {
-    match (journal.boot(), active) {
-        (Ok(None) | Err(journal::Error::Absent { .. }), None) => Ok(()),
-        (Ok(None) | Err(journal::Error::Absent { .. }), Some(_)) => {
-            ui.say("boot restores nothing: `portmap persist` changes that")
-        }
+    match (boot(journal), active) {
+        (Ok(None), None) => Ok(()),
+        (Ok(None), Some(_)) => ui.say("boot restores nothing: `portmap persist` changes that"),
         (Ok(boot), active) if boot == active => ui.say("boot restores it"),
-        (Ok(boot), _) => {
-            let boot = boot.unwrap_or_default();
+        (Ok(Some(boot)), Some(_)) => {
             ui.say(format_args!("boot restores another one: generation {boot}"))
         }
+        (Ok(Some(boot)), None) => ui.say(format_args!("boot restores generation {boot}")),
         (Err(e), _) => {
-            ui.warn(&e);
+            ui.warn(format_args!("what boot restores is not known: {}", chain(&e)));
             ui.note(e.help());
             Ok(())
         }
     }
+}
+
+/// The generation that should be active, where there is no table at all.
+fn removed_by_others(state: &State, journal: &Journal) -> Option<u64> {
+    let entries = journal.list().ok()?;
+    let lost = journal::active(journal::readable(&entries), state.seen()) == Some(0);
+    let mut headers = journal::readable(&entries).rev();
+    let last = headers.find(|header| header.outcome == Outcome::Committed);
+    last.filter(|_| lost).map(|header| header.number)
 }
 
 /// A mapping with its counter, where the kernel keeps one.

@@ -3,60 +3,112 @@
 use std::collections::HashMap;
 
 use crate::mapping::{Port, Selector, Service};
-use crate::ruleset::{ChainName, Counter, Layer, Map, MapName, Observed, Rule, Target};
+use crate::ruleset::{ChainName, Counter, Layer, MapName, Observed, Rule, Target};
 
 /// The counters that are not zero, by what they count: a service, for whom, to which port. A
-/// mapping that starts to go elsewhere starts at zero.
+/// mapping that starts to go elsewhere starts at zero. While a trial runs, connections are counted
+/// in its layer; with its end the two counts become one.
 #[derive(Clone, Debug, Default)]
-pub struct Carried(HashMap<(Service, Selector, Port), Counter>);
+pub struct Carried {
+    counts: HashMap<Counted, Carry>,
+    /// Whether the trial's layer goes.
+    joins: bool,
+}
+
+type Counted = (Service, Selector, Port);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Carry {
+    active: Counter,
+    trial: Counter,
+}
 
 impl Carried {
-    /// Where a mapping stands in both layers the active one's counter is taken.
-    pub fn from(observed: &Observed) -> Self {
-        let mut carried = Self::default();
-        for layer in [Layer::Trial, Layer::Active] {
-            carried.add_elements(observed, layer);
-            carried.add_rules(observed, layer);
-        }
+    /// `joins`: no trial is to run after.
+    pub fn from(observed: &Observed, joins: bool) -> Self {
+        let mut carried = Self { counts: HashMap::new(), joins };
+        carried.add_elements(observed);
+        carried.add_rules(observed);
         carried
     }
 
+    /// What an element of a map starts with.
     pub fn element(&self, map: MapName, service: Service, target: &Target) -> Option<Counter> {
-        if self.0.is_empty() {
+        Some(self.start(map.layer(), self.of_element(map, service, target)?))
+    }
+
+    /// Whether an element that may stay has more to count than it knows.
+    pub fn grows_element(&self, map: MapName, service: Service, target: &Target) -> bool {
+        self.grows(map.layer(), self.of_element(map, service, target))
+    }
+
+    /// What a rule starts with.
+    pub fn rule(&self, chain: ChainName, rule: &Rule) -> Counter {
+        let (ChainName::Service(layer, _) | ChainName::Hook(layer, _)) = chain;
+        self.of_rule(rule).map(|carry| self.start(layer, carry)).unwrap_or_default()
+    }
+
+    /// Whether a rule that may stay has more to count than it knows.
+    pub fn grows_rule(&self, chain: ChainName, rule: &Rule) -> bool {
+        let (ChainName::Service(layer, _) | ChainName::Hook(layer, _)) = chain;
+        self.grows(layer, self.of_rule(rule))
+    }
+
+    fn start(&self, layer: Layer, carry: &Carry) -> Counter {
+        match layer {
+            Layer::Active if self.joins => sum(carry.active, carry.trial),
+            Layer::Active => carry.active,
+            Layer::Trial => carry.trial,
+        }
+    }
+
+    fn grows(&self, layer: Layer, carry: Option<&Carry>) -> bool {
+        let tried = carry.is_some_and(|carry| carry.trial != Counter::default());
+        self.joins && layer == Layer::Active && tried
+    }
+
+    fn of_element(&self, map: MapName, service: Service, target: &Target) -> Option<&Carry> {
+        if self.counts.is_empty() {
             return None;
         }
-        let MapName::Ports(Layer::Active, scope, family) = map else { return None };
-        self.0.get(&(service, Selector::of(scope, family), target.to)).copied()
+        let MapName::Ports(_, scope, family) = map else { return None };
+        self.counts.get(&(service, Selector::of(scope, family), target.to))
     }
 
-    pub fn rule(&self, chain: ChainName, rule: &Rule) -> Counter {
-        let (ChainName::Service(Layer::Active, _), Rule::Select(m)) = (chain, rule) else {
-            return Counter::default();
-        };
-        self.0.get(&(m.service, m.selector.clone(), m.to)).copied().unwrap_or_default()
+    fn of_rule(&self, rule: &Rule) -> Option<&Carry> {
+        let Rule::Select(m) = rule else { return None };
+        self.counts.get(&(m.service, m.selector.clone(), m.to))
     }
 
-    fn add_elements(&mut self, observed: &Observed, layer: Layer) {
+    fn add(&mut self, layer: Layer, counted: Counted, counter: Counter) {
+        let carry = self.counts.entry(counted).or_default();
+        match layer {
+            Layer::Active => carry.active = sum(carry.active, counter),
+            Layer::Trial => carry.trial = sum(carry.trial, counter),
+        }
+    }
+
+    fn add_elements(&mut self, observed: &Observed) {
         for (&(name, service), &counter) in &observed.counters.elements {
-            let MapName::Ports(of, scope, family) = name else { continue };
-            let Some(Map::Ports(elements)) = observed.ruleset.maps.get(&name) else { continue };
-            let found = elements.binary_search_by_key(&service, |(service, _)| *service);
-            if let (true, Ok(at)) = (of == layer, found) {
-                let selector = Selector::of(scope, family);
-                self.0.insert((service, selector, elements[at].1.to), counter);
+            let MapName::Ports(layer, scope, family) = name else { continue };
+            let target = observed.ruleset.maps.get(&name).and_then(|map| map.target(service));
+            if let Some(target) = target {
+                self.add(layer, (service, Selector::of(scope, family), target.to), counter);
             }
         }
     }
 
-    fn add_rules(&mut self, observed: &Observed, layer: Layer) {
+    fn add_rules(&mut self, observed: &Observed) {
         for (&(chain, position), &counter) in &observed.counters.rules {
             let rules = observed.ruleset.chains.get(&chain);
             let rule = rules.and_then(|rules| rules.get(position));
-            if let (ChainName::Service(of, _), Some(Rule::Select(m))) = (chain, rule)
-                && of == layer
-            {
-                self.0.insert((m.service, m.selector.clone(), m.to), counter);
+            if let (ChainName::Service(layer, _), Some(Rule::Select(m))) = (chain, rule) {
+                self.add(layer, (m.service, m.selector.clone(), m.to), counter);
             }
         }
     }
+}
+
+fn sum(a: Counter, b: Counter) -> Counter {
+    Counter { packets: a.packets.saturating_add(b.packets), bytes: a.bytes.saturating_add(b.bytes) }
 }

@@ -15,7 +15,11 @@ pub enum Edit<'a> {
 
 /// What turns `have` into `want`, keeping a longest common subsequence, so that rules that stay
 /// keep their counters. All deletions come first.
-pub fn edits<'a>(want: &'a [Rule], have: &[Rule], same: fn(&Rule, &Rule) -> bool) -> Vec<Edit<'a>> {
+pub fn edits<'a>(
+    want: &'a [Rule],
+    have: &[Rule],
+    same: &dyn Fn(&Rule, &Rule) -> bool,
+) -> Vec<Edit<'a>> {
     let kept = common(want, have, same);
     let stays = |i: &usize| kept.iter().any(|(_, h)| h == i);
     let mut edits: Vec<_> = (0..have.len()).filter(|i| !stays(i)).map(Edit::Delete).collect();
@@ -31,7 +35,11 @@ pub fn edits<'a>(want: &'a [Rule], have: &[Rule], same: fn(&Rule, &Rule) -> bool
 
 /// Pairs of positions of a longest common subsequence. The ends that agree are taken as they are;
 /// only what lies between is compared in full.
-fn common(want: &[Rule], have: &[Rule], same: fn(&Rule, &Rule) -> bool) -> Vec<(usize, usize)> {
+fn common(
+    want: &[Rule],
+    have: &[Rule],
+    same: &dyn Fn(&Rule, &Rule) -> bool,
+) -> Vec<(usize, usize)> {
     let shorter = want.len().min(have.len());
     let head = (0..shorter).take_while(|&i| same(&want[i], &have[i])).count();
     let (w_end, h_end) = (want.len(), have.len());

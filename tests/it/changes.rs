@@ -357,3 +357,57 @@ fn a_file_with_an_error_changes_nothing() {
 
     assert_eq!(host.ruleset_generation(), generation);
 }
+
+#[test]
+fn a_copied_stamp_is_not_believed() {
+    let (host, other) = (Namespace::new(), Namespace::new());
+    host.apply("ports: { 80: 3000 }");
+    let copy = host.nft("list table inet portmap").replace(": 3000", ": 6666");
+    other.nft_script(&copy);
+    assert_eq!(other.ruleset_generation(), host.ruleset_generation());
+
+    // With the history of the host where the stamp is from, all but the kernel agrees.
+    let state = host.dir().join("state");
+    let rules = host.dir().join("rules.yaml");
+    let apply = ["apply".as_ref(), rules.as_os_str(), "--state-dir".as_ref(), state.as_os_str()];
+    let outcome = other.portmap(apply).run().succeeds();
+    assert!(outcome.stdout.contains("~ 80/tcp -> 3000 (was 6666)"), "{outcome}");
+    assert_eq!(other.table(), host.table());
+}
+
+#[test]
+fn growing_is_not_mistaken_for_somebody_elses_doing() {
+    let host = Namespace::new();
+    host.apply("ports: { 80: 3000 }");
+    let outcome = host.apply("ports: { 1-200: 3001-3200 }");
+    assert_eq!(outcome.stderr, "");
+    let outcome = host.apply("ports: { 80: 3000 }");
+    assert_eq!(outcome.stderr, "");
+}
+
+#[test]
+fn warnings_are_repeated() {
+    let host = Namespace::new();
+    let first = host.apply("ports: { 8080: 4000 }");
+    assert!(first.stderr.contains("warning"), "{first}");
+    let generation = host.ruleset_generation();
+    let second = host.apply("ports: { 8080: 4000 }");
+    assert_eq!(second.stderr, first.stderr);
+    assert_eq!(host.ruleset_generation(), generation);
+}
+
+#[test]
+fn connections_of_a_trial_are_counted_on() {
+    let host = Namespace::new();
+    host.ip("link set lo up");
+    let _app = host.serve("app", 8443);
+    let ask =
+        |times: usize| (0..times).for_each(|_| assert!(host.tcp_ask("127.0.0.1:443").is_ok()));
+    host.apply("ports: { 80: 3000, 443: 8443 }");
+    ask(3);
+    host.file("new.yaml", "ports: { 80: 4000, 443: 8443 }");
+    host.portmap(["apply", "--confirm", "60s", "new.yaml"]).run().succeeds();
+    ask(2);
+    host.portmap(["confirm"]).run().succeeds();
+    assert_eq!(host.counters()["ports tcp . 443"], 5);
+}

@@ -229,7 +229,6 @@ fn what_cannot_be_printed_is_a_failure() {
         "-o json plan rules.yaml",
         "status",
         "history",
-        "show",
         "man",
         "schema",
         "completions bash",
@@ -248,6 +247,8 @@ fn what_cannot_be_printed_is_a_failure() {
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains("the change was made"), "{stderr}");
     assert!(host.ruleset().contains("tcp . 443"));
+    let (code, _, stderr) = host.shell("portmap show > /dev/full");
+    assert_eq!(code, Some(1), "{stderr}");
     let (code, _, stderr) = host.shell("portmap check absent.yaml 2> /dev/full");
     assert_eq!((code, &*stderr), (Some(1), ""));
 }
@@ -489,11 +490,20 @@ fn completions_are_understood_by_their_shells() {
             assert_eq!((code, &*stderr), (Some(0), ""), "{shell}");
         }
     }
-    let (_, stdout, stderr) = host.shell(
-        "source <(portmap completions bash); COMP_WORDS=(portmap app); COMP_CWORD=1; \
-         _portmap portmap app portmap; echo \"${COMPREPLY[*]}\"",
-    );
-    assert_eq!((&*stdout, &*stderr), ("apply\n", ""));
+    // Commands, files, and the generations that there are.
+    host.apply("ports: { 80: 3000 }");
+    host.apply("ports: { 80: 4000 }");
+    for (words, expected) in [("app", "apply"), ("apply rul", "rules.yaml"), ("show ''", "2 1")] {
+        let line = format!(
+            "source <(portmap completions bash); COMP_WORDS=(portmap {words}); \
+             COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMP_TYPE=9; \
+             _clap_complete_portmap portmap \"${{COMP_WORDS[-1]}}\"; echo ${{COMPREPLY[*]%% }}"
+        );
+        let (_, stdout, stderr) = host.shell(&line);
+        let stdout = stdout.split_whitespace().filter(|word| !word.starts_with('-'));
+        let stdout: Vec<_> = stdout.collect();
+        assert_eq!((stdout.join(" ").as_str(), &*stderr), (expected, ""), "{words}");
+    }
 }
 
 #[test]

@@ -3,15 +3,19 @@
 
 mod changes;
 mod commands;
+mod docs;
 mod examples;
+mod history;
 mod iptables;
 mod kernel_facts;
 mod kernel_properties;
+mod persist;
 mod privileges;
 mod properties;
 mod redirects;
 mod schemas;
 mod support;
+mod trial;
 
 /// First in a list of failures, this one explains the others.
 #[test]

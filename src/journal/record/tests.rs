@@ -50,7 +50,7 @@ header-check: crc32 ";
 fn the_examples_in_the_documentation_are_real() {
     let text = include_str!("../../../docs/state.md");
     let mut examples =
-        text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+        text.split("```text\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let generation = examples.next().unwrap();
     let (head, mapping) = generation.split_at(generation.find("\n---\n").unwrap() + 5);
     let header = decode(head.as_bytes()).unwrap();

@@ -5,12 +5,14 @@
 //! - [`net`]: servers that say who they are, clients that ask;
 //! - [`portmap`]: the program under test, run on a host;
 //! - [`arbitrary`]: any mapping; [`model`]: the kernel's part, without a kernel.
+//! - [`terminal`]: the same at a terminal, with somebody at the keys.
 
 pub mod arbitrary;
 pub mod model;
 pub mod namespace;
 pub mod net;
 pub mod portmap;
+pub mod terminal;
 pub mod world;
 
 pub use namespace::Namespace;

@@ -2,9 +2,10 @@
 //! file descriptor, so nothing is left behind by a test that dies.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::mem::forget;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -14,13 +15,15 @@ use std::process::{self, Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
 
+use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
-use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, setgid, setgroups, setsid, setuid};
 use tempfile::TempDir;
 
 pub struct Namespace {
@@ -271,6 +274,16 @@ pub fn without_privileges(command: &mut Command) {
     });
 }
 
+/// Makes the terminal at `path` the one that the command belongs to: its Ctrl-C and its hangup
+/// reach the command.
+pub fn belonging_to(command: &mut Command, path: CString) {
+    before_exec(command, move || {
+        setsid()?;
+        // The first terminal that a session without one opens becomes its own (tty(4)).
+        Ok(open(path.as_c_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map(forget)?)
+    });
+}
+
 /// `steps` may only make system calls that are safe after a fork (signal-safety(7)), and must not
 /// allocate: other threads of the test may have held a lock at the fork.
 fn before_exec(
@@ -282,7 +295,7 @@ fn before_exec(
         // A test that gives up takes its commands along. A change of user would undo this.
         Ok(set_pdeathsig(Signal::SIGKILL)?)
     };
-    // SAFETY: the two callers are in this file, and do as they are told above; prctl(2) is a
+    // SAFETY: the callers are in this file, and do as they are told above; prctl(2) is a
     // system call.
     unsafe { command.pre_exec(steps) };
 }

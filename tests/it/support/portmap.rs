@@ -16,7 +16,7 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_portmap");
 
 /// A run that is being prepared.
 pub struct Portmap {
-    command: Command,
+    pub(super) command: Command,
     stdin: String,
     /// Keeps the program's file open until it has been executed.
     program: Option<File>,
@@ -59,6 +59,37 @@ impl Namespace {
         self.portmap(["apply".as_ref(), file.as_os_str()]).run().succeeds()
     }
 
+    /// The same without what is counted.
+    #[track_caller]
+    pub fn layout(&self) -> String {
+        let list = ["--stateless", "list", "table", "inet", "portmap"];
+        without_stamp(&self.output(self.command("nft").args(list), ""))
+    }
+
+    /// The generations, as `history -o json` lists them.
+    #[track_caller]
+    pub fn history(&self) -> serde_json::Value {
+        let mut document = self.portmap(["history", "-o", "json"]).run().succeeds().json();
+        document["generations"].take()
+    }
+
+    /// Number and state of each generation: `2 active, at boot`.
+    #[track_caller]
+    pub fn states(&self) -> Vec<String> {
+        let history = self.history();
+        let state = |g: &serde_json::Value| {
+            let boot = if g["persisted"] == true { ", at boot" } else { "" };
+            format!("{} {}{boot}", g["number"], g["state"].as_str().unwrap())
+        };
+        history.as_array().unwrap().iter().map(state).collect()
+    }
+
+    /// What `status -o json` prints.
+    #[track_caller]
+    pub fn status(&self) -> serde_json::Value {
+        self.portmap(["status", "-o", "json"]).run().succeeds().json()
+    }
+
     /// `nft list table inet portmap`, without the stamp: the comment that says which generation
     /// this is.
     #[track_caller]
@@ -96,6 +127,12 @@ fn without_expiry(listing: &str) -> String {
 impl Portmap {
     fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.command.args(arguments);
+        self
+    }
+
+    /// A variable of its environment.
+    pub fn env(&mut self, name: &str, value: &str) -> &mut Self {
+        self.command.env(name, value);
         self
     }
 

@@ -1,0 +1,166 @@
+//! Running commands and turning what was measured into figures.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::mem::MaybeUninit;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::libc;
+
+/// One run of a command, from spawn to exit.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    pub wall: Duration,
+    /// Peak resident memory in KiB.
+    pub peak: u64,
+}
+
+/// Runs the command. What it says on stderr is shown if it fails.
+pub fn run(command: &mut Command, dir: &Path) -> Result<Sample> {
+    let said = dir.join("stderr");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said)?);
+    let start = Instant::now();
+    let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers are valid for writing, and nobody else waits for this child.
+    let pid = unsafe { libc::wait4(child.id() as i32, &mut status, 0, usage.as_mut_ptr()) };
+    let wall = start.elapsed();
+    if pid < 0 {
+        return Err(std::io::Error::last_os_error()).context("wait4");
+    }
+    // SAFETY: wait4 succeeded and filled it; all zeros is a value of it too.
+    let usage = unsafe { usage.assume_init() };
+    let status = ExitStatus::from_raw(status);
+    if !status.success() {
+        let said = std::fs::read_to_string(&said).unwrap_or_default();
+        bail!("{command:?}: {status}\n{}", said.chars().take(2000).collect::<String>());
+    }
+    Ok(Sample { wall, peak: usage.ru_maxrss as u64 })
+}
+
+/// How long the kernel took for the command's transaction: the longest send, and the longest close,
+/// in which it waits until what the transaction replaced is freed. `None` without strace, which
+/// stops the command only before and after a call, so that the call's own time is not distorted.
+pub fn commit_time(command: &Command, dir: &Path) -> Result<Option<Duration>> {
+    if !installed("strace") {
+        return Ok(None);
+    }
+    let trace = dir.join("strace");
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-T", "-s", "0", "-e", "trace=sendto,sendmsg,close", "-o"]).arg(&trace);
+    traced.arg("--").arg(command.get_program()).args(command.get_args());
+    run(&mut traced, dir)?;
+    let trace = std::fs::read_to_string(&trace)?;
+    let longest = |call: &str| {
+        let calls = trace.lines().filter(|line| line.contains(call));
+        calls
+            .filter_map(|line| line.rsplit_once('<')?.1.strip_suffix('>')?.parse::<f64>().ok())
+            .fold(0.0, f64::max)
+    };
+    Ok(Some(Duration::from_secs_f64(longest(" send") + longest(" close("))))
+}
+
+pub fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/sbin:/usr/bin"));
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// A competitor: a name, and how to get the machine into the state from which its command is
+/// measured (not part of the time).
+pub struct Contender<'a> {
+    pub name: &'static str,
+    /// Takes part in fewer rounds, without one to warm up.
+    pub heavy: bool,
+    pub prepare: Box<dyn FnMut() -> Result<Command> + 'a>,
+}
+
+/// The samples of one contender, by round.
+#[derive(Debug)]
+pub struct Series {
+    pub name: &'static str,
+    pub samples: Vec<Sample>,
+    /// Time within the kernel's own transaction, of runs apart from the samples.
+    pub commit: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Rounds {
+    pub quick: usize,
+    pub heavy: usize,
+}
+
+/// A B C A B C …: whatever drifts on the machine meets all contenders alike.
+pub fn interleave(
+    contenders: &mut [Contender],
+    rounds: Rounds,
+    with_commit: bool,
+    dir: &Path,
+) -> Result<Vec<Series>> {
+    let mut series: Vec<Series> = contenders
+        .iter()
+        .map(|c| Series { name: c.name, samples: Vec::new(), commit: None })
+        .collect();
+    let mut commits = vec![Vec::new(); contenders.len()];
+    for round in 0..=rounds.quick {
+        for (index, contender) in contenders.iter_mut().enumerate() {
+            let warming_up = round == 0;
+            if contender.heavy && (warming_up || round > rounds.heavy) {
+                continue;
+            }
+            let mut command = (contender.prepare)()?;
+            let sample = run(&mut command, dir).with_context(|| contender.name.to_string())?;
+            // What the kernel frees in the background is not to disturb the next one.
+            std::thread::sleep(Duration::from_millis(20) + sample.wall / 2);
+            if warming_up {
+                continue;
+            }
+            series[index].samples.push(sample);
+            if with_commit && !contender.heavy && round <= rounds.heavy {
+                let command = (contender.prepare)()?;
+                commits[index].extend(commit_time(&command, dir)?);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+    for (series, commits) in series.iter_mut().zip(commits) {
+        if !commits.is_empty() {
+            series.commit = Some(median(commits));
+        }
+    }
+    Ok(series)
+}
+
+impl Series {
+    pub fn median(&self) -> Duration {
+        median(self.samples.iter().map(|s| s.wall).collect())
+    }
+
+    /// In KiB, the most of all runs.
+    pub fn peak(&self) -> u64 {
+        self.samples.iter().map(|s| s.peak).max().unwrap_or(0)
+    }
+
+    /// The median of the ratios in the rounds that both took part in.
+    pub fn ratio_to(&self, base: &Series) -> f64 {
+        let walls = |s: &Series| s.samples.iter().map(|s| s.wall).collect::<Vec<_>>();
+        paired_ratio(&walls(self), &walls(base))
+    }
+}
+
+pub fn paired_ratio(values: &[Duration], base: &[Duration]) -> f64 {
+    let mut ratios: Vec<f64> =
+        values.iter().zip(base).map(|(v, b)| v.as_secs_f64() / b.as_secs_f64()).collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
+}
+
+/// The upper one of the two in the middle, if there are two.
+pub fn median(mut values: Vec<Duration>) -> Duration {
+    values.sort();
+    values[values.len() / 2]
+}

@@ -1,0 +1,136 @@
+# Copyright: the portmap authors
+# GNU General Public License v2.0 or later
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""portmap's command line as Python values.
+
+Every command prints one JSON document on standard output, or one with C(errors) on standard
+error; this is the only place that knows so.
+"""
+
+from __future__ import annotations
+
+import json
+
+USAGE = 64
+
+
+class CommandFailed(Exception):
+    """portmap said no. C(errors) is its list of problems, C(result) what Ansible should show."""
+
+    def __init__(self, message, errors, command, rc, stderr):
+        super().__init__(message)
+        self.errors = errors
+        self.result = {
+            "msg": message,
+            "errors": errors,
+            "cmd": command,
+            "rc": rc,
+            "stderr": stderr,
+        }
+
+
+def sentence(error):
+    """One problem as one line: C(file:line:column: message; help)."""
+    place = [str(error[k]) for k in ("file", "line", "column") if error.get(k) is not None]
+    text = error.get("message") or "unknown error"
+    if place:
+        text = "%s: %s" % (":".join(place), text)
+    if error.get("help"):
+        text = "%s (%s)" % (text, error["help"])
+    return text
+
+
+def parse_errors(stderr):
+    """The problems on standard error; plain text is taken as one problem.
+
+    Notes for people may come before the document.
+    """
+    start = ("\n" + stderr).find("\n{")
+    try:
+        found = json.loads(stderr[max(start, 0) :])["errors"]
+        return [e if isinstance(e, dict) else {"message": str(e)} for e in found]
+    except (ValueError, KeyError, TypeError):
+        text = stderr.strip()
+        return [{"message": text}] if text else []
+
+
+def explain(command, rc, stderr):
+    """What to tell the user when portmap failed: a message and the list of problems."""
+    errors = parse_errors(stderr)
+    hard = [e for e in errors if e.get("severity", "error") != "warning"] or errors
+    verb = command[1] if len(command) > 1 else command[0]
+    if not hard:
+        message = "portmap %s ended with exit code %d and said nothing" % (verb, rc)
+    elif len(hard) == 1:
+        message = "portmap %s: %s" % (verb, sentence(hard[0]))
+    else:
+        message = "portmap %s: %d problems:\n%s" % (
+            verb,
+            len(hard),
+            "\n".join("- " + sentence(e) for e in hard),
+        )
+    if rc == USAGE:
+        message += "\nThe portmap on this host does not understand the call: is it too old?"
+    elif rc < 0:
+        message += "\nIt was killed by signal %d." % -rc
+    return message, errors
+
+
+class Portmap:
+    """Runs portmap on this host for one module call."""
+
+    def __init__(self, module, executable, state_dir=None):
+        self.module = module
+        path = executable
+        if "/" not in executable:
+            path = module.get_bin_path(executable, opt_dirs=["/usr/local/bin"])
+        self.path = path or executable
+        self.state_dir = state_dir
+        self.warnings = []
+
+    def run(self, verb, *args, data=None):
+        """One command: its JSON document, or CommandFailed."""
+        command = [self.path, verb, "--output", "json"]
+        if self.state_dir:
+            command += ["--state-dir", self.state_dir]
+        command += args
+        rc, out, err = self.module.run_command(
+            command,
+            data=data,
+            binary_data=data is not None,
+            environ_update={"LC_ALL": "C.UTF-8", "NO_COLOR": "1"},
+            handle_exceptions=False,
+        )
+        if rc != 0:
+            message, errors = explain(command, rc, err if err.strip() else out)
+            raise CommandFailed(message, errors, command, rc, err)
+        try:
+            document = json.loads(out) if out.strip() else {}
+        except ValueError:
+            message = "portmap %s did not answer with JSON: %s" % (verb, out[:200])
+            raise CommandFailed(message, [], command, rc, err) from None
+        version = document.get("version", 1)
+        if version != 1:
+            message = (
+                "portmap %s answers in version %s of its JSON; this module reads version 1"
+                % (
+                    verb,
+                    version,
+                )
+            )
+            raise CommandFailed(message, [], command, rc, err)
+        for warning in document.get("warnings") or []:
+            self.warnings.append(sentence(warning) if isinstance(warning, dict) else str(warning))
+        return document
+
+
+def is_persisted(status):
+    """Whether boot restores what is active now, from a status document."""
+    persisted = status.get("persisted")
+    return persisted is not None and persisted == status.get("generation")
+
+
+def running_trial(status):
+    """The trial of a status document, or None. One that has run out may still be named there."""
+    trial = status.get("trial")
+    return trial if trial and trial.get("left_seconds", 0) > 0 else None

@@ -1,0 +1,107 @@
+//! The program at a terminal, with somebody at the keys.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Child;
+use std::time::Instant;
+
+use nix::fcntl::OFlag;
+use nix::libc::O_NOCTTY;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+
+use super::namespace::belonging_to;
+use super::portmap::Portmap;
+use super::{PATIENCE, wait_until};
+
+pub struct Terminal {
+    /// `None` after a hangup.
+    keys: Option<File>,
+    screen: String,
+    program: Child,
+}
+
+impl Portmap {
+    /// Starts it at a terminal of its own.
+    #[track_caller]
+    pub fn at_terminal(self) -> Terminal {
+        // Not openpty(3): a program that inherits our end would keep the line from hanging up.
+        let ours = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        let name = ptsname_r(&ours).unwrap();
+        let its = File::options().read(true).write(true).custom_flags(O_NOCTTY).open(&name);
+        let its = its.expect("a terminal");
+        let mut command = self.command;
+        belonging_to(&mut command, CString::new(name).unwrap());
+        let its = || its.try_clone().unwrap();
+        command.stdin(its()).stdout(its()).stderr(its());
+        let program = command.spawn().expect("start portmap");
+        Terminal { keys: Some(File::from(OwnedFd::from(ours))), screen: String::new(), program }
+    }
+}
+
+impl Terminal {
+    /// Waits until this stands on the screen.
+    #[track_caller]
+    pub fn shows(&mut self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.screen.contains(text) {
+            assert!(Instant::now() < deadline, "no `{text}` on the screen: {:?}", self.screen);
+            self.look();
+        }
+    }
+
+    /// Takes in what has been printed. False if there is nobody left to print anything.
+    fn look(&mut self) -> bool {
+        let Some(keys) = &mut self.keys else { return false };
+        let mut fds = [PollFd::new(keys.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::from(50u8)).expect("poll") == 0 {
+            return true;
+        }
+        let mut bytes = [0; 1024];
+        match keys.read(&mut bytes) {
+            Ok(n) if n > 0 => {
+                self.screen.push_str(&String::from_utf8_lossy(&bytes[..n]));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// `\n` is Enter, `\x03` is Ctrl-C.
+    #[track_caller]
+    pub fn press(&mut self, keys: &str) {
+        self.keys.as_mut().expect("a terminal").write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// The connection is lost.
+    pub fn hang_up(&mut self) {
+        self.keys = None;
+    }
+
+    /// SIGKILL.
+    #[track_caller]
+    pub fn kill(mut self) {
+        self.program.kill().unwrap();
+        self.program.wait().unwrap();
+    }
+
+    /// The exit code (`None`: a signal), and all that was on the screen.
+    #[track_caller]
+    pub fn ends(mut self) -> (Option<i32>, String) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.look() {
+            assert!(Instant::now() < deadline, "portmap does not end: {:?}", self.screen);
+        }
+        let mut status = None;
+        wait_until("portmap ends", || {
+            status = self.program.try_wait().unwrap();
+            status.is_some()
+        });
+        (status.unwrap().code(), self.screen)
+    }
+}
