@@ -158,3 +158,46 @@ impl Display for Summary {
         f.write_str(&self.in_words([" added", " changed", " removed"]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::{Family, Port, Protocol, Scope, Selector, Service};
+
+    fn mapping(port: u16, to: u16, selector: Selector) -> Mapping {
+        let number = |n| Port::new(n).expect("not 0");
+        let service = Service { protocol: Protocol::Tcp, port: number(port) };
+        Mapping { service, selector, to: number(to), comment: None }
+    }
+
+    fn set<const N: usize>(mappings: [&Mapping; N]) -> MappingSet {
+        MappingSet::new(mappings.into_iter().cloned().collect())
+    }
+
+    #[test]
+    fn nothing_differs_from_itself() {
+        let all = set([&mapping(80, 3000, Selector::ANYONE)]);
+        assert_eq!(changes(&all, &all), []);
+        assert_eq!(Summary::of(&[]).to_string(), "no mapping differs");
+    }
+
+    #[test]
+    fn mappings_come_go_and_lead_elsewhere() {
+        let to = |port, to| mapping(port, to, Selector::ANYONE);
+        let (gone, kept, was, is, new) = (to(1, 9), to(2, 9), to(3, 9), to(3, 8), to(4, 9));
+        let (before, after) = (set([&gone, &kept, &was]), set([&kept, &is, &new]));
+        let found = changes(&before, &after);
+        let expected =
+            [Change::Remove(&gone), Change::Change { before: &was, after: &is }, Change::Add(&new)];
+        assert_eq!(found, expected);
+        assert_eq!(Summary::of(&found).to_string(), "1 added, 1 changed, 1 removed");
+    }
+
+    #[test]
+    fn for_other_clients_it_is_another_mapping() {
+        let before = mapping(80, 3000, Selector::ANYONE);
+        let after = mapping(80, 3000, Selector::of(Scope::Local, Family::Both));
+        let (a, b) = (set([&before]), set([&after]));
+        assert_eq!(changes(&a, &b), [Change::Remove(&before), Change::Add(&after)]);
+    }
+}

@@ -206,3 +206,118 @@ impl From<&Change<'_>> for ChangeJson {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::changes::changes;
+    use crate::config::{self, Facts, Source};
+    use crate::mapping::MappingSet;
+
+    fn set(text: &str) -> MappingSet {
+        let source = Source { name: "rules.yaml".into(), text: text.into() };
+        let loaded = config::load(&[source], &Facts::default(), &|_, _| None);
+        loaded.mappings.unwrap_or_else(|| panic!("{text}"))
+    }
+
+    fn runs(text: &str) -> Vec<String> {
+        let set = set(text);
+        let mappings: Vec<_> = set.iter().collect();
+        fold(&mappings, |m| m, |_, _| true).iter().map(|(run, _)| run.to_string()).collect()
+    }
+
+    fn lines(before: &str, after: &str) -> Vec<String> {
+        let (before, after) = (set(before), set(after));
+        fold_changes(&changes(&before, &after)).into_iter().map(|(_, line)| line).collect()
+    }
+
+    #[test]
+    fn a_range_is_one_run() {
+        assert_eq!(runs("ports: { 600-603: 6000-6003 }"), ["600-603/tcp -> 6000-6003"]);
+        assert_eq!(runs("ports: { 600-601: 6000-6001, 602: 6002 }"), ["600-602/tcp -> 6000-6002"]);
+    }
+
+    #[test]
+    fn a_run_ends_where_anything_differs() {
+        let apart = "ports: [{ port: 1, to: 11 }, { port: 3, to: 13 }, { port: 4/udp, to: 14 },
+            { port: 4, to: 15 }, { port: 5, to: 16, scope: local },
+            { port: 6, to: 17, scope: local, comment: x }]";
+        assert_eq!(
+            runs(apart),
+            [
+                "1/tcp -> 11",
+                "3/tcp -> 13",
+                "4/tcp -> 15",
+                "5/tcp -> 16 (local)",
+                "6/tcp -> 17 (local)  # x",
+                "4/udp -> 14",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_last_port_of_all_ends_a_run() {
+        let all = "ports: { 65534-65535: 1-2, 1/udp: 3 }";
+        assert_eq!(runs(all), ["65534-65535/tcp -> 1-2", "1/udp -> 3"]);
+    }
+
+    #[test]
+    fn changes_are_folded_with_what_was_before() {
+        let before = "ports: { 80: 3000, 600-603: 6000-6003, 900: 9000 }";
+        let after = "ports: { 80: 4000, 600-603: 7000-7003, 443: 8443 }";
+        assert_eq!(
+            lines(before, after),
+            [
+                "~ 80/tcp -> 4000 (was 3000)",
+                "+ 443/tcp -> 8443",
+                "~ 600-603/tcp -> 7000-7003 (was 6000-6003)",
+                "- 900/tcp -> 9000",
+            ]
+        );
+    }
+
+    #[test]
+    fn one_change_is_not_folded_with_another() {
+        // The same now, but not before.
+        let before = "ports: { 1: 11, 2: 22 }";
+        let after = "ports: { 1: 31, 2: 32 }";
+        assert_eq!(lines(before, after), ["~ 1/tcp -> 31 (was 11)", "~ 2/tcp -> 32 (was 22)"]);
+    }
+
+    #[test]
+    fn a_change_says_what_was_otherwise() {
+        let commented = |comment: &str| format!("ports: {{ 80: {{ to: 3000{comment} }} }}");
+        let (without, a, b) = (commented(""), commented(", comment: a"), commented(", comment: b"));
+        assert_eq!(lines(&a, &b), ["~ 80/tcp -> 3000  # b (was commented: a)"]);
+        assert_eq!(lines(&without, &a), ["~ 80/tcp -> 3000  # a (was without a comment)"]);
+        assert_eq!(lines(&a, &without), ["~ 80/tcp -> 3000 (was commented: a)"]);
+    }
+
+    #[test]
+    fn another_order_is_a_change() {
+        let one = "{ port: 80, to: 1, interfaces: a }";
+        let two = "{ port: 80, to: 2, sources: 192.0.2.1 }";
+        let (before, after) = (format!("ports: [{one}, {two}]"), format!("ports: [{two}, {one}]"));
+        assert_eq!(
+            lines(&before, &after),
+            [
+                "~ 80/tcp -> 2 (ipv4, from 192.0.2.1/32) (was tried in another order)",
+                "~ 80/tcp -> 1 (external, on a) (was tried in another order)",
+            ]
+        );
+    }
+
+    #[test]
+    fn clients_are_named_in_words() {
+        let words = |entry: &str| {
+            let set = set(&format!("ports: {{ 80: {{ to: 3000{entry} }} }}"));
+            clients(&set.iter().next().expect("one").selector)
+        };
+        assert_eq!(words(""), "everyone");
+        assert_eq!(words(", scope: local, families: ipv6"), "local, ipv6");
+        assert_eq!(
+            words(", interfaces: [eth0, 'wg*'], sources: 192.0.2.0/24, addresses: 198.51.100.1"),
+            "external, ipv4, on eth0 wg*, from 192.0.2.0/24, to 198.51.100.1/32"
+        );
+    }
+}

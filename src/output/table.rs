@@ -47,3 +47,39 @@ impl Display for Table {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Table;
+
+    fn table(headings: &[&str], rows: &[&[&str]]) -> String {
+        let mut table = Table::new(headings);
+        for row in rows {
+            table.row(row.iter().map(|cell| (*cell).to_owned()).collect());
+        }
+        table.to_string()
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows: &[&[&str]] = &[&["80/tcp", "7", "web"], &["8/udp", "1234567", ""]];
+        let expected = "\
+PORT          N  COMMENT
+80/tcp        7  web
+8/udp   1234567
+";
+        assert_eq!(table(&["PORT", ">N", "COMMENT"], rows), expected);
+    }
+
+    #[test]
+    fn width_is_what_a_terminal_shows() {
+        let rows: &[&[&str]] = &[&["日本", "x"], &["é", "x"], &["abcd", "x"]];
+        let expected = "A     B\n日本  x\né     x\nabcd  x\n";
+        assert_eq!(table(&["A", "B"], rows), expected);
+    }
+
+    #[test]
+    fn headings_stand_alone_where_there_are_no_rows() {
+        assert_eq!(table(&["PORT", ">TO"], &[]), "PORT  TO\n");
+    }
+}

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
+use portmap::changes::{Change, changes};
 use portmap::mapping::{Family, Mapping, MappingSet, Port, Scope, Selector, Service};
+use portmap::output::{fold, fold_changes};
 use portmap::plan::{Step, plan, reason_to_rebuild, restamp};
 use portmap::ruleset::{
     ChainName, Counter, Hook, Layer, Map, MapName, MapShape, Observed, Rule, Ruleset, Stamp,
@@ -39,7 +41,7 @@ fn stamps() -> impl Strategy<Value = Stamp> {
 }
 
 /// Two that have much in common, as what is and what is to be mostly do.
-fn changes() -> impl Strategy<Value = (Wanted, Wanted)> {
+fn pairs() -> impl Strategy<Value = (Wanted, Wanted)> {
     let times = || prop::option::weighted(0.4, (1..100u64).prop_map(Duration::from_secs));
     let stamps = || prop::option::of(stamps());
     (neighbours(4), times(), times(), stamps(), stamps(), 0..3u8).prop_map(
@@ -368,19 +370,19 @@ proptest! {
     }
 
     #[test]
-    fn a_plan_leads_there_from_nothing((before, after) in changes()) {
+    fn a_plan_leads_there_from_nothing((before, after) in pairs()) {
         leads_there(&before, None)?;
         leads_there(&after, None)?;
     }
 
     #[test]
-    fn a_plan_leads_there_from_any_table_of_ours((before, after) in changes(), fate in fates()) {
+    fn a_plan_leads_there_from_any_table_of_ours((before, after) in pairs(), fate in fates()) {
         leads_there(&after, before.ruleset().map(|before| fate.of(before)).as_ref())?;
     }
 
     #[test]
     fn a_plan_leads_there_from_a_table_that_was_tampered_with(
-        (before, after) in changes(),
+        (before, after) in pairs(),
         fate in fates(),
         tampering in prop::collection::vec(tampering(), 1..5),
     ) {
@@ -390,7 +392,7 @@ proptest! {
     }
 
     #[test]
-    fn what_does_not_change_is_not_touched((before, after) in changes(), fate in fates()) {
+    fn what_does_not_change_is_not_touched((before, after) in pairs(), fate in fates()) {
         let (Some(before), Some(after)) = (before.ruleset(), after.ruleset()) else {
             return Ok(());
         };
@@ -422,7 +424,7 @@ proptest! {
     }
 
     #[test]
-    fn counters_stay_with_their_mappings((before, after) in changes(), fate in fates()) {
+    fn counters_stay_with_their_mappings((before, after) in pairs(), fate in fates()) {
         let (Some(before), Some(after)) = (before.ruleset(), after.ruleset()) else {
             return Ok(());
         };
@@ -443,7 +445,46 @@ proptest! {
     }
 
     #[test]
-    fn a_new_stamp_changes_nothing_else((wanted, _) in changes(), fate in fates(), stamp in stamps()) {
+    fn the_changes_turn_one_mapping_into_the_other(sets in neighbours(2)) {
+        let [before, after] = &sets[..] else { unreachable!("2") };
+        let changes = changes(before, after);
+        // Even if nothing differs but the order in which mappings are tried.
+        for service in before.iter().chain(after).map(|m| m.service) {
+            let differs = before.of(service) != after.of(service);
+            let reported = changes.iter().any(|change| change.mapping().service == service);
+            prop_assert_eq!(reported, differs, "{}", service);
+        }
+        let mut all: Vec<_> = before.iter().collect();
+        for gone in changes.iter().filter_map(Change::before) {
+            let at = all.iter().position(|m| *m == gone);
+            all.remove(at.expect("it was there"));
+        }
+        all.extend(changes.iter().filter_map(Change::after));
+        let mut expected: Vec<_> = after.iter().collect();
+        all.sort();
+        expected.sort();
+        prop_assert_eq!(all, expected);
+        // A line for each run of changes: none is lost, and none is there twice.
+        let lines = fold_changes(&changes).len();
+        prop_assert!(lines <= changes.len() && (lines == 0) == changes.is_empty());
+    }
+
+    #[test]
+    fn runs_hold_everything_in_order(set in mapping_sets()) {
+        let mappings: Vec<_> = set.iter().collect();
+        let runs = fold(&mappings, |m| m, |_, _| true);
+        let parts: Vec<_> = runs.iter().flat_map(|(_, part)| part.iter().copied()).collect();
+        prop_assert_eq!(&parts, &mappings);
+        for (run, part) in &runs {
+            prop_assert_eq!((run.first, run.last), (part[0], part[part.len() - 1]));
+            let width = part.len() as u16 - 1;
+            prop_assert_eq!(run.last.service.port.get() - run.first.service.port.get(), width);
+            prop_assert_eq!(run.last.to.get() - run.first.to.get(), width);
+        }
+    }
+
+    #[test]
+    fn a_new_stamp_changes_nothing_else((wanted, _) in pairs(), fate in fates(), stamp in stamps()) {
         let Some(before) = wanted.ruleset() else { return Ok(()) };
         let observed = Fate { foreign: Vec::new(), ..fate }.of(before);
         let after = Wanted { stamp: Some(stamp), ..wanted }.ruleset().expect("as before");

@@ -23,14 +23,25 @@ pub fn mapping_sets() -> impl Strategy<Value = MappingSet> {
 /// Several that have much in common, as mappings that follow each other on a machine do.
 #[allow(dead_code, reason = "not every crate that includes this file has a use for it")]
 pub fn neighbours(n: usize) -> impl Strategy<Value = Vec<MappingSet>> {
-    let whole = prop::collection::vec(runs(), 0..8);
+    // Half of them want the same port, so that the order among them counts.
+    let crowded = mappings().prop_map(|mapping| {
+        let service = Service { protocol: Protocol::Tcp, port: Port::new(80).expect("not 0") };
+        vec![Mapping { service, ..mapping }]
+    });
+    let whole = prop::collection::vec(prop_oneof![runs(), crowded], 0..8);
     // What each makes of a mapping of the whole: mostly the same.
     let edits = prop_oneof![4 => Just(0u8), 2 => Just(1), 1 => Just(2), 1 => Just(3), 1 => Just(4)];
-    let edits = prop::collection::vec(prop::collection::vec(edits, 8), n);
+    let edits = (prop::collection::vec(edits, 8), prop::bool::weighted(0.3));
+    let edits = prop::collection::vec(edits, n);
     (whole, edits).prop_map(|(whole, edits)| {
-        let variant = |edits: Vec<u8>| {
-            let runs = whole.iter().zip(edits).flat_map(|(run, edit)| varied(run.clone(), edit));
-            MappingSet::new(without_chains(without_unreachable(runs.collect())))
+        let variant = |(edits, backwards): (Vec<u8>, bool)| {
+            let runs = whole.iter().zip(edits).map(|(run, edit)| varied(run.clone(), edit));
+            let mut runs: Vec<_> = runs.collect();
+            if backwards {
+                runs.reverse();
+            }
+            let mappings = runs.into_iter().flatten().collect();
+            MappingSet::new(without_chains(without_unreachable(mappings)))
         };
         edits.into_iter().map(variant).collect()
     })
