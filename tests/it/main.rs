@@ -4,9 +4,12 @@
 mod changes;
 mod history;
 mod kernel_facts;
+mod kill;
+mod many;
 mod persist;
 mod privileges;
 mod redirects;
+mod state;
 mod support;
 mod trial;
 
