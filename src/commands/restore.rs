@@ -27,7 +27,7 @@ pub fn run(ui: &Ui, common: &Common) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let mapping = stored::mapping(&journal, number)?;
-    let mut session = Session::open(ui, common)?;
+    let mut session = Session::open_for_boot(ui, common)?;
     if let Some(trial) = session.state.running() {
         return Err(apply::on_trial(trial.left).into());
     }
