@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::support::Namespace;
 use crate::support::portmap::Outcome;
+use crate::support::{Namespace, World, answer};
 
 /// All by which a command writes to the disk or the kernel. Killed before each of them, it has
 /// been killed after each as well.
@@ -262,4 +262,48 @@ fn the_disk_of_a_rollback_fails() {
         &Story { before: &before, command: &|_| words("rollback --quiet") },
         &["fsync", "rename"],
     );
+}
+
+#[test]
+fn a_failed_commit_spoils_no_good_generation() {
+    let host = Namespace::new();
+    host.portmap(["apply", "--persist", "-"]).stdin(&to(3000)).run().succeeds();
+    for when in 1..CALLS_MAX {
+        host.nft("flush ruleset");
+        let injection = format!("sendto:error=ENOBUFS:when={when}");
+        let outcome = host.portmap_injected(&injection, ["restore"]).run();
+        agree(&host, &format!("restore {when}: {outcome}"));
+        let states = host.states();
+        assert!(!states[0].contains("failed"), "restore {when}: {states:?}");
+        if outcome.code == Some(0) && outcome.stderr.is_empty() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn udp_clients_of_a_killed_change_follow_with_the_next_command() {
+    let world = World::new();
+    let host = &world.host;
+    let _servers = [host.serve("old", 5353), host.serve("new", 5454)];
+    let rules = ["ports: { 53/udp: 5353 }", "ports: { 53/udp: 5454 }"];
+    let mut stranded = 0;
+    for when in 1..CALLS_MAX {
+        host.apply(rules[0]);
+        let client = world.client.udp_client(40000, "192.0.2.1:53");
+        assert_eq!(client.ask(), answer("old"));
+        host.file("new.yaml", rules[1]);
+        let injection = format!("sendto:signal=KILL:when={when}");
+        let outcome = host.portmap_injected(&injection, ["apply", "new.yaml"]).run();
+        let reached = host.portmap(["show"]).run().succeeds().stdout.contains("5454");
+        stranded += usize::from(reached && client.ask() == answer("old"));
+
+        host.portmap(["apply", "new.yaml"]).run().succeeds();
+
+        assert_eq!(client.ask(), answer("new"), "killed at call {when}");
+        if outcome.code == Some(0) {
+            break;
+        }
+    }
+    assert!(stranded > 0, "this test has never seen what it is about");
 }
