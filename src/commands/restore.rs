@@ -18,7 +18,7 @@ pub fn run(ui: &Ui, common: &Common, restore: &cli::Restore) -> Result<ExitCode>
     if persisted(&journal)?.is_none() {
         return nothing(ui, "nothing to restore: no mapping is persisted");
     }
-    let mut session = Session::open(ui, common)?;
+    let mut session = Session::open_for_boot(ui, common)?;
     if restore.if_missing && session.state.observed().is_some() {
         return nothing(ui, "nothing to do: a mapping of portmap's is in the kernel already");
     }

@@ -83,7 +83,18 @@ fn target(journal: &Journal, state: &State, to: Option<u64>) -> Result<u64> {
     };
     let active = journal::active(journal::readable(&entries), state.seen());
     let present = entries.iter().map(|entry| entry.number).collect();
-    journal::rollback_target(journal::readable(&entries), &present, active).map_err(|nowhere| {
+    let back = |from| journal::rollback_target(journal::readable(&entries), &present, from);
+    let header = |number| journal::readable(&entries).find(|header| header.number == number);
+    let mapping = |number| header(number).map(|h| (h.mapping_bytes, h.mapping_crc32));
+    let mut target = back(active);
+    // One that put right what others had done repeats the mapping before it: further back.
+    while let (Some(active), Ok(number)) = (active, target)
+        && number > 0
+        && mapping(number) == mapping(active)
+    {
+        target = back(Some(number));
+    }
+    target.map_err(|nowhere| {
         let last = last(&entries).filter(|_| active == Some(0));
         let help = match last {
             // A reboot, or somebody's flush.

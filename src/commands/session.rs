@@ -218,6 +218,22 @@ impl<'a> Session<'a> {
 
     /// The same where the kernel has been looked at already; again only if it has moved since.
     pub fn open_after(ui: &'a Ui, common: &Common, looked: Looked) -> Result<Self> {
+        let mut session = Self::lock(ui, common, looked)?;
+        session.mend_all()?;
+        Ok(session)
+    }
+
+    /// The same for boot, which needs nothing to be written: a disk that is full or read-only is
+    /// no reason to leave the ports unmapped.
+    pub fn open_for_boot(ui: &'a Ui, common: &Common) -> Result<Self> {
+        let mut session = Self::lock(ui, common, look(ui)?)?;
+        if let Err(e) = session.mend_all() {
+            ui.warn(format_args!("{e:#}"));
+        }
+        Ok(session)
+    }
+
+    fn lock(ui: &'a Ui, common: &Common, looked: Looked) -> Result<Self> {
         let Looked { mut kernel, mut snapshot } = looked;
         let journal = Journal::at(&common.state_dir);
         let locked = ui.timed("lock", || journal.lock(common.wait)).context("open the history")?;
@@ -226,13 +242,16 @@ impl<'a> Session<'a> {
         if on_trial || kernel.generation()? != snapshot.generation {
             snapshot = kernel.snapshot()?;
         }
-        let mut session =
-            Self { ui, kernel, history: Some(locked), _lock: None, state: State::of(snapshot) };
-        for mend in session.mend().context("mend the history")? {
-            ui.note(mend);
-            session.clean_after(mend);
+        Ok(Self { ui, kernel, history: Some(locked), _lock: None, state: State::of(snapshot) })
+    }
+
+    /// Ends what killed commands left open in the history.
+    fn mend_all(&mut self) -> Result<()> {
+        for mend in self.mend().context("mend the history")? {
+            self.ui.note(mend);
+            self.clean_after(mend);
         }
-        Ok(session)
+        Ok(())
     }
 
     /// Without history: no way back, but also no need of a disk. The lock is taken where there is

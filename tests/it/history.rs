@@ -180,6 +180,9 @@ fn status_tells_generation_drift_and_boot() {
 
     host.apply(&to(3000));
     assert_eq!(host.status()["drift"], Value::Null);
+    assert_eq!(host.states()[1..], ["2 past", "3 active"], "a change like any other");
+    host.portmap(["rollback"]).run().succeeds();
+    assert_eq!(host.history()[3]["restores"], 1, "but not one to go back to");
 }
 
 #[test]

@@ -9,11 +9,14 @@ mod history;
 mod iptables;
 mod kernel_facts;
 mod kernel_properties;
+mod kill;
+mod many;
 mod persist;
 mod privileges;
 mod properties;
 mod redirects;
 mod schemas;
+mod state;
 mod support;
 mod trial;
 

@@ -44,6 +44,33 @@ impl Namespace {
         portmap.args(arguments)
     }
 
+    /// The same after commands for the shell, in a mount namespace of its own: `$STATE` is the
+    /// state directory.
+    #[track_caller]
+    pub fn portmap_mounted<A: AsRef<OsStr>>(
+        &self,
+        mount: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Portmap {
+        let script = format!("STATE=$PORTMAP_STATE_DIR; {mount}; exec \"$@\"");
+        let unshare = ["--mount", "sh", "-ec", &script, "sh", PROGRAM];
+        self.prepare("unshare", None).args(unshare).args(arguments)
+    }
+
+    /// The same under strace(1), with something injected into its system calls:
+    /// `fsync:error=EIO:when=2`.
+    #[track_caller]
+    pub fn portmap_injected<A: AsRef<OsStr>>(
+        &self,
+        injection: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Portmap {
+        let calls = injection.split(':').next().unwrap();
+        let (trace, inject) = (format!("trace={calls}"), format!("inject={injection}"));
+        let strace = ["-f", "-q", "-o", "/dev/null", "-e", &trace, "-e", &inject, PROGRAM];
+        self.prepare("strace", None).args(strace).args(arguments)
+    }
+
     #[track_caller]
     fn prepare(&self, path: &str, program: Option<File>) -> Portmap {
         let mut command = self.command(path);

@@ -1,0 +1,197 @@
+//! A history that cannot be read or written: never taken for empty, always with a remedy, and in
+//! the way of a change only where the way back would be lost.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::PathBuf;
+
+use crate::support::{Namespace, wait_until};
+
+const FULL: &str = "mount -t tmpfs -o size=16k,mode=755 none $STATE; \
+                    head -c 1M /dev/zero 2>/dev/null >$STATE/fill || true";
+const READ_ONLY: &str = "mount --bind $STATE $STATE; mount -o remount,bind,ro $STATE";
+
+fn to(port: u16) -> String {
+    format!("ports:\n  80: {port}\n")
+}
+
+fn generation(host: &Namespace, number: u64) -> PathBuf {
+    host.dir().join(format!("state/generations/{number:06}.yaml"))
+}
+
+fn serving(host: &Namespace) -> String {
+    host.portmap(["show"]).run().succeeds().stdout
+}
+
+#[test]
+fn a_damaged_generation_is_named_hides_no_other_and_stops_no_apply() {
+    type Damage = fn(&str) -> String;
+    let damages: [(Damage, &str); 4] = [
+        (|_| String::new(), "damaged"),
+        (|text| text[..text.len() / 2].to_owned(), "damaged"),
+        (|text| text.replace("outcome: committed", "outcome: reverted!"), "damaged"),
+        (|text| text.replace("version: 1", "version: 9"), "newer portmap"),
+    ];
+    for (damage, says) in damages {
+        let host = Namespace::new();
+        for port in [3001, 3002, 3003] {
+            host.apply(&to(port));
+        }
+        let path = generation(&host, 2);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, damage(&text)).unwrap();
+
+        host.portmap(["history"]).run().succeeds().says("000002.yaml").says(says);
+        assert_eq!(host.states(), ["1 past", "2 damaged", "3 active"]);
+        assert!(host.history()[1]["error"].as_str().unwrap().contains(says));
+        for command in [&["show", "2"][..], &["rollback"], &["rollback", "--dry-run"]] {
+            let outcome = host.portmap(command).run().fails_with(1);
+            let outcome = outcome.says("000002.yaml").says(says).says("help: ");
+            assert!(!outcome.stderr.contains("--no-history"), "{outcome}");
+        }
+        assert_eq!(serving(&host), to(3003));
+        host.apply(&to(3004));
+        host.portmap(["persist"]).run().succeeds();
+        host.portmap(["rollback", "--to", "1"]).run().succeeds();
+        assert!(path.exists(), "what is damaged is never removed");
+    }
+}
+
+#[test]
+fn a_changed_mapping_is_noticed() {
+    let host = Namespace::new();
+    host.apply(&to(3001));
+    host.apply(&to(3002));
+    for number in [1, 2] {
+        let path = generation(&host, number);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("80: 300", "80: 400")).unwrap();
+    }
+    host.portmap(["show", "1"]).run().fails_with(1).says("damaged");
+    host.portmap(["rollback"]).run().fails_with(1).says("000001.yaml").says("damaged");
+    host.portmap(["status"]).run().succeeds().says("000002.yaml");
+    let problems = host.status()["problems"].to_string();
+    assert!(problems.contains("000002.yaml"), "{problems}");
+    host.portmap(["persist"]).run().fails_with(1).says("000002.yaml");
+    assert_eq!(serving(&host), to(3002));
+}
+
+#[test]
+fn what_belongs_to_others_is_not_believed() {
+    let host = Namespace::new();
+    host.portmap(["apply", "--persist", "-"]).stdin(&to(3001)).run().succeeds();
+    let state = host.dir().join("state");
+    chown(&state, Some(1), None).unwrap();
+    for command in [&["rollback"][..], &["restore"], &["history"], &["show", "1"], &["persist"]] {
+        let outcome = host.portmap(command).run().fails_with(1).says("uid 1").says("chown root");
+        assert!(!outcome.stderr.contains("--no-history"), "{outcome}");
+    }
+    host.portmap(["status"]).run().succeeds().says("uid 1");
+    let apply = host.portmap(["apply", "-"]).stdin(&to(3002)).run().fails_with(1);
+    apply.says("uid 1").says("chown root").says("--no-history");
+    assert_eq!(serving(&host), to(3001));
+    host.portmap(["apply", "--no-history", "-"]).stdin(&to(3002)).run().succeeds();
+    assert_eq!(serving(&host), to(3002));
+
+    chown(&state, Some(0), None).unwrap();
+    fs::set_permissions(state.join("generations"), fs::Permissions::from_mode(0o777)).unwrap();
+    host.portmap(["apply", "-"]).stdin(&to(3003)).run().fails_with(1).says("mode 0777");
+}
+
+#[test]
+fn a_full_disk_refuses_a_change_that_could_not_be_taken_back() {
+    let host = Namespace::new();
+    fs::create_dir(host.dir().join("state")).unwrap();
+    let table = host.ruleset();
+    host.file("rules.yaml", &to(3001));
+
+    let outcome = host.portmap_mounted(FULL, ["apply", "rules.yaml"]).run().fails_with(1);
+    outcome.says("No space left").says("make room").says("--no-history");
+    assert_eq!(host.ruleset(), table);
+    let trial = ["apply", "--confirm", "1h", "rules.yaml"];
+    let outcome = host.portmap_mounted(FULL, trial).run().fails_with(1).says("make room");
+    assert!(!outcome.stderr.contains("--no-history"), "it has no such option then: {outcome}");
+
+    host.portmap_mounted(FULL, ["apply", "--no-history", "rules.yaml"]).run().succeeds();
+    assert_eq!(serving(&host), to(3001));
+    host.portmap_mounted(FULL, ["clear"]).run().fails_with(1).says("--no-history");
+    host.portmap_mounted(FULL, ["clear", "--no-history"]).run().succeeds();
+    assert_eq!(host.ruleset(), table);
+}
+
+#[test]
+fn a_read_only_disk_restores_and_shows_but_refuses_changes() {
+    let host = Namespace::new();
+    host.portmap(["apply", "--persist", "-"]).stdin(&to(3001)).run().succeeds();
+    host.file("rules.yaml", &to(3002));
+    host.nft("flush ruleset");
+
+    host.portmap_mounted(READ_ONLY, ["restore"]).run().succeeds();
+    assert_eq!(serving(&host), to(3001));
+    let read = |command: &[&str]| host.portmap_mounted(READ_ONLY, command).run();
+    for command in [&["status"][..], &["history"], &["show", "1"], &["rollback", "--dry-run"]] {
+        read(command).succeeds();
+    }
+    read(&["apply", "rules.yaml"]).fails_with(1).says("read-write").says("--no-history");
+    let outcome = read(&["rollback"]).fails_with(1).says("read-write");
+    assert!(!outcome.stderr.contains("--no-history"), "{outcome}");
+    read(&["persist", "--off"]).fails_with(1).says("read-write");
+    assert_eq!(serving(&host), to(3001));
+
+    // What a killed command left is no reason not to restore.
+    host.portmap_injected("rename:signal=KILL:when=2", ["apply", "rules.yaml"]).run();
+    assert_eq!(host.states().last().unwrap(), "2 active", "but it is not written down");
+    fs::write(host.dir().join("state/boot.tmp"), "half").unwrap();
+    host.nft("flush ruleset");
+    host.portmap_mounted(READ_ONLY, ["restore"]).run().succeeds();
+    assert_eq!(serving(&host), to(3001));
+    read(&["apply", "--no-history", "rules.yaml"]).succeeds();
+    assert_eq!(serving(&host), to(3002));
+}
+
+#[test]
+fn a_full_disk_restores() {
+    let host = Namespace::new();
+    host.portmap(["apply", "--persist", "-"]).stdin(&to(3001)).run().succeeds();
+    host.nft("flush ruleset");
+    let full = "cp -a $STATE /tmp/.$$; mount -t tmpfs -o size=64k,mode=755 none $STATE; \
+                cp -a /tmp/.$$/. $STATE; rm -r /tmp/.$$; \
+                head -c 1M /dev/zero 2>/dev/null >$STATE/fill || true";
+    host.portmap_mounted(full, ["restore"]).run().succeeds();
+    assert_eq!(serving(&host), to(3001));
+}
+
+#[test]
+fn a_lost_history_is_not_an_empty_one() {
+    let host = Namespace::new();
+    host.apply(&to(3001));
+    host.apply(&to(3002));
+    fs::remove_dir_all(host.dir().join("state")).unwrap();
+
+    host.portmap(["rollback"]).run().fails_with(1).says("not in the history");
+    assert_eq!(serving(&host), to(3002));
+    host.portmap(["persist"]).run().fails_with(1);
+    host.apply(&to(3003));
+    assert_eq!(host.states(), ["3 active"]);
+}
+
+#[test]
+fn who_waits_for_the_lock_is_told_for_whom() {
+    let host = Namespace::new();
+    host.apply(&to(3001));
+    let lock = host.dir().join("state/lock");
+    let mut holder = host.command("flock");
+    let mut holder = holder.arg(&lock).args(["sleep", "60"]).spawn().unwrap();
+    wait_until("somebody holds the lock", || {
+        host.portmap(["persist", "--wait", "0s"]).run().code == Some(1)
+    });
+    host.file("other.yaml", &to(3002));
+    let outcome = host.portmap(["apply", "--wait", "100ms", "other.yaml"]).run().fails_with(1);
+    let outcome = outcome.says("locked by process").says("--wait");
+    assert!(!outcome.stderr.contains("--no-history"), "a lock is given back: {outcome}");
+    for command in [&["status"][..], &["history"], &["show"], &["plan", "other.yaml"]] {
+        host.portmap(command).run().succeeds();
+    }
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
