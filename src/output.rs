@@ -114,9 +114,9 @@ impl Ui {
     pub fn diagnostics(&self, diagnostics: &[Diagnostic]) {
         let style =
             if self.stderr_color { diagnostic::Style::Colored } else { diagnostic::Style::Plain };
-        for diagnostic in diagnostics {
-            let _ = write!(io::stderr().lock(), "{}", diagnostic.display(style));
-        }
+        // In one piece: standard error is not buffered.
+        let text: String = diagnostics.iter().map(|d| d.display(style).to_string()).collect();
+        let _ = io::stderr().lock().write_all(text.as_bytes());
     }
 
     /// Does the work and, with `--verbose`, says how long it took. On a terminal, what takes long
