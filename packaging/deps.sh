@@ -4,7 +4,7 @@
 #   packaging/deps.sh build test lint boot deb rpm packages
 #
 # Packages come from the system's own package manager, through sudo when not
-# root; the two cargo subcommands that make packages come from crates.io.
+# root; the two cargo subcommands that make packages are installed by cargo.
 set -euo pipefail
 
 CARGO_DEB=3.8.0
@@ -64,7 +64,7 @@ present() {
 cargo_is_there() {
     have cargo || die \
         "cargo is missing: portmap is built with Rust 1.88 or later" \
-        "install it with rustup (https://rustup.rs), or from your distribution where it is new enough"
+        "install it with rustup, or from your distribution where it is new enough"
     local version
     version=$(cargo --version | sed 's/^cargo \([0-9]*\.[0-9]*\).*/\1/')
     [ "$(printf '%s\n' 1.88 "$version" | sort -V | head -n 1)" = 1.88 ] ||
