@@ -21,6 +21,7 @@ mod rollback;
 mod schema;
 mod session;
 mod show;
+mod state;
 mod status;
 mod stored;
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::Common;
 use crate::commands::failure::chain;
-use crate::commands::session::State;
+use crate::commands::state::State;
 use crate::journal::{self, Entry, Header, Journal, Mend, Outcome, Seen};
 use crate::kernel::Kernel;
 use crate::output::{JSON_VERSION, Table, Ui};

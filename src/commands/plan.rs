@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::cli;
 use crate::commands::report::Report;
-use crate::commands::session::{State, look_while};
+use crate::commands::state::{State, look_while};
 use crate::commands::{failure, input};
 use crate::output::Ui;
 

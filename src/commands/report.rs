@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::changes::{Action, Change, Summary, changes};
-use crate::commands::session::{Reached, State};
+use crate::commands::session::Reached;
+use crate::commands::state::State;
 use crate::commands::stored;
 use crate::diagnostic::Diagnostic;
 use crate::mapping::MappingSet;

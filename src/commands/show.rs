@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::cli::{self, Common};
-use crate::commands::session::{State, serving_generation};
+use crate::commands::state::{State, serving_generation};
 use crate::commands::stored;
 use crate::journal::Journal;
 use crate::kernel::Kernel;

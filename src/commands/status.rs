@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::Common;
 use crate::commands::failure::chain;
-use crate::commands::session::{State, drift, serving_generation};
+use crate::commands::state::{State, drift, serving_generation};
 use crate::journal::{self, Journal, Outcome};
 use crate::kernel::Kernel;
 use crate::mapping::{Mapping, MappingSet};
@@ -139,10 +139,14 @@ fn show(ui: &Ui, state: &State, journal: &Journal) -> Result<()> {
         (None, _) => ui.say("\nthe active mapping is not in the history")?,
     }
     for foreign in &observed.foreign {
-        ui.warn(format_args!("table inet portmap holds something of somebody else's: {foreign}"));
+        ui.warn(format_args!("another program has changed table inet portmap: {foreign}"));
     }
     match drift(state, journal) {
         Ok(None) => {}
+        // Said above.
+        Ok(Some(_)) if !observed.foreign.is_empty() => {
+            ui.note("`portmap apply` of the rules file puts it right");
+        }
         Ok(Some(drift)) => {
             ui.warn(format_args!("the mapping was changed behind portmap's back: {drift}"));
             ui.note("`portmap apply` of the rules file puts it right");

@@ -237,7 +237,13 @@ pub(super) fn whole(name: &str, message: &str) -> Diagnostic {
 }
 
 pub(super) fn cannot(verb: &str, name: &str, error: &io::Error) -> Diagnostic {
-    whole(name, &format!("cannot {verb}: {error}"))
+    let diagnostic = whole(name, &format!("cannot {verb}: {error}"));
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            diagnostic.help(format!("check the name; with no file named, {DIRECTORY} is read"))
+        }
+        _ => diagnostic,
+    }
 }
 
 /// What the kernel says of its ports; what cannot be read is taken to be the default.

@@ -1,7 +1,5 @@
 //! Numbers of `linux/netfilter/nf_tables.h` and nft's own data types that the crate libc lacks.
 
-#![allow(dead_code)]
-
 pub const REG_VERDICT: u32 = 0;
 pub const REG_1: u32 = 1;
 /// `NFT_REG32_01`: the second 32-bit word of register 1.
@@ -50,7 +48,6 @@ pub const NFTA_LIST_ELEM: u16 = 1;
 pub const NFTA_TABLE_NAME: u16 = 1;
 pub const NFTA_TABLE_FLAGS: u16 = 2;
 pub const NFTA_TABLE_USERDATA: u16 = 6;
-pub const NFTA_TABLE_OWNER: u16 = 7;
 
 pub const NFTA_CHAIN_TABLE: u16 = 1;
 pub const NFTA_CHAIN_NAME: u16 = 3;
@@ -102,7 +99,6 @@ pub const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
 pub const NFTA_SET_ELEM_USERDATA: u16 = 6;
 pub const NFTA_SET_ELEM_EXPR: u16 = 7;
 pub const NFTA_SET_ELEM_PAD: u16 = 8;
-pub const NFTA_SET_ELEM_EXPRESSIONS: u16 = 11;
 
 pub const NFTA_DATA_VALUE: u16 = 1;
 pub const NFTA_DATA_VERDICT: u16 = 2;

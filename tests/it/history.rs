@@ -175,8 +175,8 @@ fn status_tells_generation_drift_and_boot() {
 
     host.nft("add element inet portmap ports { tcp . 81 : 3001 }");
     let status = host.status();
-    assert_eq!((&status["generation"], &status["drift"]), (&json!(2), &json!("1 added")));
-    host.portmap(["status"]).run().succeeds().says("behind portmap's back: 1 added");
+    assert_eq!((&status["generation"], &status["drift"]), (&json!(2), &json!("+ 81/tcp -> 3001")));
+    host.portmap(["status"]).run().succeeds().says("behind portmap's back: + 81/tcp -> 3001");
 
     host.apply(&to(3000));
     assert_eq!(host.status()["drift"], Value::Null);
