@@ -370,7 +370,8 @@ mod tests {
         let said = dir.answer(&dir.0.join("gone.yaml"), ANYONE);
         assert_eq!(
             said,
-            "DIR/gone.yaml: error: cannot open: No such file or directory (os error 2)\n"
+            "DIR/gone.yaml: error: cannot open: No such file or directory (os error 2)\n\
+             help: check the name; with no file named, /etc/portmap is read\n"
         );
         symlink(dir.0.join("gone.yaml"), dir.0.join("link.yaml")).expect("symlink");
         let said = dir.answer(&dir.0, ANYONE);

@@ -81,7 +81,7 @@ fn what_others_have_changed_is_not_persisted() {
     let host = Namespace::new();
     host.apply(&to(3000));
     host.nft("add element inet portmap ports { tcp . 81 : 3001 }");
-    host.portmap(["persist"]).run().fails_with(1).says("1 added").says("apply");
+    host.portmap(["persist"]).run().fails_with(1).says("+ 81/tcp -> 3001").says("apply");
     host.portmap(["apply", "--persist", "rules.yaml"]).run().succeeds();
     assert_eq!(host.status()["persisted"], host.status()["generation"]);
 }
