@@ -15,7 +15,7 @@ pub mod portmap;
 pub mod terminal;
 pub mod world;
 
-pub use namespace::Namespace;
+pub use namespace::{Namespace, has_other_users};
 pub use net::{Listen, NoAnswer, answer};
 pub use world::World;
 

@@ -54,6 +54,17 @@ pub fn can_make_namespaces() -> Result<(), String> {
     new_net().map(drop)
 }
 
+/// Whether a file can be given to another user. In an ordinary user's namespace only one is
+/// mapped (user_namespaces(7)); what needs another is left out there, and says so.
+pub fn has_other_users() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    let several = map.lines().any(|line| line.split_whitespace().nth(2) != Some("1"));
+    if !several {
+        eprintln!("left out: there is only one user here; run it as root");
+    }
+    several
+}
+
 /// A thread's namespace is its own, and goes with it.
 fn on_fresh_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(f).join()).unwrap_or_else(|panic| panic::resume_unwind(panic))
