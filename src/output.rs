@@ -93,6 +93,15 @@ impl Ui {
         eprintln(&format!("{}{text}", self.label("warning", AnsiColor::Yellow)));
     }
 
+    /// Warnings of files: shown at once, or kept for the document that will carry them.
+    pub fn warn_of(&self, diagnostics: &[Diagnostic]) {
+        if self.is_json() {
+            self.kept().extend_from_slice(diagnostics);
+        } else if !self.quiet {
+            self.diagnostics(diagnostics);
+        }
+    }
+
     /// The warnings that no document carries yet.
     pub fn take_warnings(&self) -> Vec<Diagnostic> {
         std::mem::take(&mut *self.kept())

@@ -34,7 +34,7 @@ fn make(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result<ExitCode> {
     if !apply.no_history
         && let Some(generation) = in_force(common, apply, &texts)?
     {
-        return unchanged(ui, &texts, generation);
+        return unchanged(ui, common, apply, &texts, generation);
     }
     let (digest, large) = (texts.digest(apply.input.strict), texts.is_large());
     let (looked, rules) = look_while(ui, || texts.resolve(ui, apply.input.strict))?;
@@ -50,7 +50,7 @@ fn make(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result<ExitCode> {
         None => {
             let record = Record::New(draft(apply, &rules, None));
             // What has warnings is understood anew each time, so that they are seen again.
-            let digest = digest.filter(|_| large || rules.warnings.is_empty());
+            let digest = digest.filter(|_| large || rules.warnings == 0);
             let reached = session.reach(Goal::mapping(&rules.mapping), record, digest)?;
             if !apply.persist {
                 return report(ui, apply, &rules, &reached, None);
@@ -86,12 +86,23 @@ fn in_force(common: &Common, apply: &cli::Apply, texts: &Texts) -> Result<Option
     Ok(in_force.then_some(stamp.generation))
 }
 
-fn unchanged(ui: &Ui, texts: &Texts, generation: u64) -> Result<ExitCode> {
+fn unchanged(
+    ui: &Ui,
+    common: &Common,
+    apply: &cli::Apply,
+    texts: &Texts,
+    generation: u64,
+) -> Result<ExitCode> {
     let nothing = MappingSet::default();
+    let boot = Some(generation);
+    let persisted = apply.persist.then_some(Persisted { before: boot, after: boot });
     if ui.is_json() {
-        Report::unchanged(&nothing, Some(generation)).show(ui)?;
+        Report { persisted, ..Report::unchanged(&nothing, boot) }.show(ui)?;
     } else {
         input::say_unchanged(ui, &texts.names())?;
+    }
+    if let Some(persisted) = persisted {
+        persist::say(ui, common, persisted)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -118,7 +129,6 @@ fn report(
     let report = Report {
         trial: apply.confirm.filter(|_| reached.on_trial),
         persisted,
-        warnings: &rules.warnings,
         ..Report::of(reached, &rules.mapping)
     };
     let same = *reached.before == rules.mapping && reached.replaced.is_empty();

@@ -11,10 +11,10 @@ use crate::diagnostic::Diagnostic;
 use crate::output::{JSON_VERSION, Ui};
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct Document {
     version: u32,
     mappings: usize,
-    warnings: &'a [Diagnostic],
+    warnings: Vec<Diagnostic>,
 }
 
 pub fn run(ui: &Ui, input: &cli::Input) -> Result<ExitCode> {
@@ -23,14 +23,14 @@ pub fn run(ui: &Ui, input: &cli::Input) -> Result<ExitCode> {
         ui.print_json(&Document {
             version: JSON_VERSION,
             mappings: rules.mapping.len(),
-            warnings: &rules.warnings,
+            warnings: ui.take_warnings(),
         })?;
     } else {
         let ports = match rules.mapping.len() {
             1 => "1 mapping".to_owned(),
             n => format!("{n} mappings"),
         };
-        let warnings = match rules.warnings.len() {
+        let warnings = match rules.warnings {
             0 => "no mistakes".to_owned(),
             1 => "1 warning".to_owned(),
             n => format!("{n} warnings"),

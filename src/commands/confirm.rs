@@ -44,11 +44,15 @@ pub fn undo(ui: &Ui, common: &Common) -> Result<()> {
 }
 
 pub fn end_now(ui: &Ui, session: &mut Session<'_>) -> Result<()> {
+    let runs = session.state.running().is_some();
     match end(session)? {
         Some(reached) => {
             let active = Rc::clone(session.state.active());
             show(ui, &reached, &active)?;
-            ui.say("the trial is ended: the mapping from before serves again")
+            ui.say(match runs {
+                true => "the trial is ended: the mapping from before serves again",
+                false => "the trial was over already: the mapping from before serves",
+            })
         }
         None => Err(nothing_on_trial(session)),
     }

@@ -10,7 +10,6 @@ use crate::config::services::Services;
 use crate::config::source::{self, Gathered};
 use crate::config::trust::Caller;
 use crate::config::{self, Facts};
-use crate::diagnostic::Diagnostic;
 use crate::mapping::MappingSet;
 use crate::output::Ui;
 
@@ -25,7 +24,8 @@ pub struct Rules {
     pub mapping: MappingSet,
     /// The files, as messages name them.
     pub names: Vec<String>,
-    pub warnings: Vec<Diagnostic>,
+    /// How many there were. They have been shown, or wait for a document.
+    pub warnings: usize,
 }
 
 /// Reads the files. One that cannot be read is reported with all other problems, by
@@ -74,10 +74,9 @@ impl Texts {
         match loaded.mappings {
             None => Err(WrongFiles(loaded.diagnostics).into()),
             Some(mapping) => {
-                if !ui.is_json() && !ui.quiet {
-                    ui.diagnostics(&loaded.diagnostics);
-                }
-                Ok(Rules { mapping, names, warnings: loaded.diagnostics })
+                ui.warn_of(&loaded.diagnostics);
+                let warnings = loaded.diagnostics.len();
+                Ok(Rules { mapping, names, warnings })
             }
         }
     }

@@ -19,7 +19,7 @@ pub fn preview(ui: &Ui, input: &cli::Input, detailed_exitcode: bool) -> Result<E
     let texts = input::read(ui, input);
     let (looked, rules) = look_while(ui, || texts.resolve(ui, input.strict))?;
     let state = State::of(looked.snapshot);
-    let report = Report { warnings: &rules.warnings, ..Report::preview(&state, &rules.mapping) };
+    let report = Report::preview(&state, &rules.mapping);
     if report.changed() || ui.is_json() {
         report.show(ui)?;
     } else {

@@ -30,7 +30,6 @@ pub struct Report<'a> {
     pub trial: Option<Duration>,
     /// What became of the generation that boot restores, if that was asked for.
     pub persisted: Option<Persisted>,
-    pub warnings: &'a [Diagnostic],
     /// Whether it has happened, or is only shown.
     pub done: bool,
 }
@@ -72,7 +71,6 @@ impl<'a> Report<'a> {
             generation,
             trial: None,
             persisted: None,
-            warnings: &[],
             done: true,
         }
     }
@@ -190,7 +188,7 @@ impl<'a> Report<'a> {
             generation: self.generation,
             trial_seconds: self.trial.map(|time| time.as_secs_f64()),
             persisted: self.persisted,
-            warnings: [self.warnings, &ui.take_warnings()].concat(),
+            warnings: ui.take_warnings(),
         }
     }
 }

@@ -20,7 +20,7 @@ pub fn run(ui: &Ui, common: &Common, restore: &cli::Restore) -> Result<ExitCode>
     }
     let mut session = Session::open_for_boot(ui, common)?;
     if restore.if_missing && session.state.observed().is_some() {
-        return nothing(ui, "nothing to do: a mapping of portmap's is in the kernel already");
+        return nothing(ui, "nothing to do: a table of portmap's is in the kernel already");
     }
     if let Some(trial) = session.state.running() {
         return Err(failure::on_trial(trial.left).into());
@@ -34,7 +34,11 @@ pub fn run(ui: &Ui, common: &Common, restore: &cli::Restore) -> Result<ExitCode>
     if ui.is_json() {
         Report::of(&reached, &mapping).show(ui)?;
     } else if reached.committed {
-        ui.say(format_args!("restored generation {number}: {} mappings", mapping.len()))?;
+        let mappings = match mapping.len() {
+            1 => "1 mapping".to_owned(),
+            n => format!("{n} mappings"),
+        };
+        ui.say(format_args!("restored generation {number}: {mappings}"))?;
     } else {
         ui.say(format_args!(
             "nothing to do: the kernel already does what generation {number} says"

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use crate::cli::{self, Common};
-use crate::commands::failure::Refusal;
+use crate::commands::failure::{self, Refusal};
 use crate::commands::report::Report;
 use crate::commands::session::{Goal, Record, Session};
 use crate::commands::state::State;
@@ -20,9 +20,16 @@ pub fn run(ui: &Ui, common: &Common, rollback: &cli::Rollback) -> Result<ExitCod
         return preview(ui, common, rollback);
     }
     let mut session = Session::open(ui, common)?;
-    if session.state.running().is_some() && rollback.to.is_none() {
+    // One that has run out too: who types this wants the trial to end, and no more.
+    if session.state.trial.is_some() && rollback.to.is_none() {
+        let runs = session.state.running().is_some();
         confirm::end_now(ui, &mut session)?;
-        return Ok(if rollback.detailed_exitcode { 2.into() } else { ExitCode::SUCCESS });
+        return Ok(if rollback.detailed_exitcode && runs { 2.into() } else { ExitCode::SUCCESS });
+    }
+    if let (Some(number), Some(trial)) = (rollback.to, session.state.running())
+        && session.on_trial() == Some(number)
+    {
+        return Err(failure::on_trial(trial.left).into());
     }
     let journal = Journal::at(&common.state_dir);
     let target = target(&journal, &session.state, rollback.to)?;
@@ -44,7 +51,10 @@ pub fn run(ui: &Ui, common: &Common, rollback: &cli::Rollback) -> Result<ExitCod
         report.show(ui)?;
         ui.say(format_args!("back to {}", name(target)))?;
     } else {
-        ui.say(format_args!("nothing to do: the kernel already does what {} says", name(target)))?;
+        ui.say(match target {
+            0 => "nothing to do: nothing is mapped".to_owned(),
+            n => format!("nothing to do: the kernel already does what generation {n} says"),
+        })?;
     }
     Ok(report.exit_code(rollback.detailed_exitcode))
 }
@@ -59,7 +69,7 @@ fn name(number: u64) -> String {
 
 fn preview(ui: &Ui, common: &Common, rollback: &cli::Rollback) -> Result<ExitCode> {
     let state = State::read(&mut Kernel::open()?)?;
-    let (mapping, to): (MappingSet, String) = match (state.running(), rollback.to) {
+    let (mapping, to): (MappingSet, String) = match (&state.trial, rollback.to) {
         (Some(_), None) => ((**state.active()).clone(), "the mapping from before the trial".into()),
         (_, to) => {
             let journal = Journal::at(&common.state_dir);

@@ -111,23 +111,32 @@ impl<'a> Session<'a> {
     /// The same for boot, which needs nothing to be written: a disk that is full or read-only is
     /// no reason to leave the ports unmapped.
     pub fn open_for_boot(ui: &'a Ui, common: &Common) -> Result<Self> {
-        let mut session = Self::lock(ui, common, look(ui)?)?;
-        if let Err(e) = session.mend_all() {
-            ui.warn(format_args!("{e:#}"));
+        let looked = look(ui)?;
+        match Journal::at(&common.state_dir).lock(common.wait) {
+            Err(e @ journal::Error::Io { .. }) => {
+                ui.warn(format_args!("go on without the lock: {}", chain(&e)));
+                let (kernel, state) = still(looked)?;
+                Ok(Self { ui, kernel, history: None, _lock: None, state })
+            }
+            other => {
+                let mut session = Self::locked(ui, looked, other.context("open the history")?)?;
+                if let Err(e) = session.mend_all() {
+                    ui.warn(format_args!("{e:#}"));
+                }
+                Ok(session)
+            }
         }
-        Ok(session)
     }
 
     fn lock(ui: &'a Ui, common: &Common, looked: Looked) -> Result<Self> {
-        let Looked { mut kernel, mut snapshot } = looked;
         let journal = Journal::at(&common.state_dir);
-        let locked = ui.timed("lock", || journal.lock(common.wait)).context("open the history")?;
-        // A trial may have run out while we waited: that is no commit, and no new generation.
-        let on_trial = snapshot.table.as_ref().is_some_and(|table| table.ruleset.gate.is_some());
-        if on_trial || kernel.generation()? != snapshot.generation {
-            snapshot = kernel.snapshot()?;
-        }
-        Ok(Self { ui, kernel, history: Some(locked), _lock: None, state: State::of(snapshot) })
+        let lock = ui.timed("lock", || journal.lock(common.wait)).context("open the history")?;
+        Self::locked(ui, looked, lock)
+    }
+
+    fn locked(ui: &'a Ui, looked: Looked, history: Locked) -> Result<Self> {
+        let (kernel, state) = still(looked)?;
+        Ok(Self { ui, kernel, history: Some(history), _lock: None, state })
     }
 
     /// Ends what killed commands left open in the history.
@@ -146,11 +155,8 @@ impl<'a> Session<'a> {
             Err(e @ journal::Error::Locked { .. }) => return Err(e.into()),
             other => other.ok(),
         };
-        let Looked { mut kernel, mut snapshot } = looked;
-        if kernel.generation()? != snapshot.generation {
-            snapshot = kernel.snapshot()?;
-        }
-        Ok(Self { ui, kernel, history: None, _lock: lock, state: State::of(snapshot) })
+        let (kernel, state) = still(looked)?;
+        Ok(Self { ui, kernel, history: None, _lock: lock, state })
     }
 
     /// How the kernel differs from the history; see [`drift`].
@@ -196,12 +202,17 @@ impl<'a> Session<'a> {
         let number = self.begin(&goal, record, active, recorded)?;
         if let Err(e) = self.commit(&goal, Stamp { generation: number, ruleset: 0, input }) {
             self.learn_the_outcome();
-            let reached = number > 0 && self.state.stamp().is_some_and(|s| s.generation == number);
-            return Err(if reached {
-                e.context(format!("generation {number} is in the kernel all the same"))
-            } else {
-                e
-            });
+            let stamped = number > 0 && self.state.stamp().is_some_and(|s| s.generation == number);
+            // The number alone does not tell: what is confirmed or restored had it before.
+            let trial = self.state.running().is_some();
+            if !stamped
+                || trial != goal.trial.is_some()
+                || **self.state.serving() != *goal.serving()
+            {
+                return Err(e);
+            }
+            self.clean_flows(&layers, goal.serving());
+            return Err(e.context(format!("generation {number} is in the kernel all the same")));
         }
         // Before the record is finished: who is killed here leaves the flows to `clean_after`.
         self.clean_flows(&layers, goal.serving());
@@ -233,14 +244,16 @@ impl<'a> Session<'a> {
         active: Option<u64>,
         recorded: bool,
     ) -> Result<u64> {
+        let draft = match record {
+            Record::Number(number) => return Ok(number),
+            Record::New(draft) => draft,
+        };
         let Some(history) = &self.history else { return Ok(0) };
         // Nothing but tidying up: the mapping that serves stays, and so does its number.
         let same = recorded && goal.trial.is_none() && *goal.mapping == **self.state.active();
-        let draft = match (record, active) {
-            (Record::Number(number), _) => return Ok(number),
-            (Record::New(_), Some(active)) if active > 0 && same => return Ok(active),
-            (Record::New(draft), _) => draft,
-        };
+        if let (true, Some(active)) = (same, active) {
+            return Ok(active);
+        }
         let text = stored::text(goal.serving());
         let kernel = self.state.stamp().map(|stamp| stamp.generation);
         let header = self
@@ -416,6 +429,17 @@ impl<'a> Session<'a> {
             }
         }
     }
+}
+
+/// What was looked at before the lock was there, or another look if it has changed since. A trial
+/// may have run out meanwhile: that is no commit, and no new generation.
+fn still(looked: Looked) -> Result<(Kernel, State)> {
+    let Looked { mut kernel, mut snapshot } = looked;
+    let on_trial = snapshot.table.as_ref().is_some_and(|table| table.ruleset.gate.is_some());
+    if on_trial || kernel.generation()? != snapshot.generation {
+        snapshot = kernel.snapshot()?;
+    }
+    Ok((kernel, State::of(snapshot)))
 }
 
 /// The generation after the next commit: nf_tables skips 0 (`nf_tables_commit`).

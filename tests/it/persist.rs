@@ -124,3 +124,31 @@ fn a_damaged_boot_pointer_is_reported_and_never_taken_for_none() {
     host.portmap(["persist", "--off"]).run().succeeds();
     assert!(!pointer.exists());
 }
+
+#[test]
+fn applying_and_persisting_again_says_what_boot_restores() {
+    let host = Namespace::new();
+    host.file("rules.yaml", "ports: { 80: 3000 }");
+    let apply = ["apply", "--persist", "-o", "json", "rules.yaml"];
+    let first = host.portmap(apply).run().succeeds().json();
+    assert_eq!(first["persisted"], serde_json::json!({ "before": null, "after": 1 }));
+    // The second time the stamp answers; then the table has to.
+    for foreign in ["list ruleset", "add table ip x"] {
+        host.nft(foreign);
+        let again = host.portmap(apply).run().succeeds().json();
+        assert_eq!(again["persisted"], serde_json::json!({ "before": 1, "after": 1 }));
+        assert_eq!(again["changed"], false);
+    }
+}
+
+#[test]
+fn restoring_needs_no_place_for_a_lock() {
+    let host = Namespace::new();
+    host.portmap(["apply", "--persist", "-"]).stdin("ports: { 80: 3000 }").run().succeeds();
+    let table = host.table();
+    host.nft("flush ruleset");
+    let setup = "rm $STATE/lock*; mount --bind $STATE $STATE; mount -o remount,ro,bind $STATE";
+    host.portmap_mounted(setup, ["restore"]).run().succeeds().says("without the lock");
+    assert_eq!(host.table(), table);
+    assert_eq!(host.status()["generation"], 1);
+}

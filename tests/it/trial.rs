@@ -232,11 +232,6 @@ fn after_an_expiry_every_command_knows_and_the_next_change_tidies() {
         assert_eq!(host.states()[round + 1], format!("{} reverted", round + 2), "{command:?}");
         assert_eq!(host.states().len(), round + 2, "{command:?}: {:?}", host.states());
     }
-    // A rollback after an expiry goes back from what serves.
-    host.portmap(["apply", "--confirm", "1s", "new.yaml"]).run().succeeds();
-    wait_until("the trial ends", || host.status()["trial"]["left_seconds"] == 0.0);
-    host.portmap(["rollback"]).run().succeeds();
-    assert_eq!(host.ruleset(), "");
 }
 
 #[test]
@@ -400,4 +395,57 @@ fn a_countdown_heeds_what_is_decided_elsewhere() {
     let (code, screen) = terminal.ends();
     assert_eq!(code, Some(1), "{screen}");
     assert_eq!(answers(&world), new_answers());
+}
+
+#[test]
+fn a_rollback_too_late_takes_no_more_than_the_trial() {
+    let host = Namespace::new();
+    host.apply("ports: { 80: 3000 }");
+    let table = host.table();
+    host.file("new.yaml", "ports: { 80: 4000 }");
+    host.portmap(["apply", "--confirm", "1s", "new.yaml"]).run().succeeds();
+    wait_until("the time is up", || host.status()["trial"]["left_seconds"] == 0.0);
+    let said = host.portmap(["rollback", "--dry-run"]).run().succeeds().stdout;
+    assert!(said.contains("no mapping differs"), "{said}");
+    let outcome = host.portmap(["rollback", "--detailed-exitcode"]).run().succeeds();
+    assert!(outcome.stdout.contains("over already"), "{outcome}");
+    assert_eq!(host.table(), table);
+    assert_eq!(host.states(), ["1 active", "2 reverted"]);
+    // The next one goes back from what serves.
+    host.portmap(["rollback"]).run().succeeds();
+    assert_eq!(host.ruleset(), "");
+}
+
+#[test]
+fn a_confirm_that_fails_does_not_say_that_it_was_done() {
+    let host = Namespace::new();
+    host.apply("ports: { 80: 3000 }");
+    host.file("new.yaml", "ports: { 80: 4000 }");
+    for send in 1.. {
+        host.portmap(["apply", "--confirm", "60s", "new.yaml"]).run().succeeds();
+        let fault = format!("sendto:error=ENOBUFS:when={send}");
+        let outcome = host.portmap_injected(&fault, ["confirm"]).run();
+        let kept = host.status()["trial"] == Value::Null;
+        if outcome.code == Some(0) {
+            assert!(kept && send > 10, "{send}: {outcome}");
+            break;
+        }
+        assert_eq!(
+            outcome.stderr.contains("in the kernel all the same"),
+            kept,
+            "{send}: {outcome}"
+        );
+        host.portmap(["rollback"]).run().succeeds();
+    }
+}
+
+#[test]
+fn a_trial_of_a_first_mapping_leaves_nothing_to_clear() {
+    let host = Namespace::new();
+    host.file("new.yaml", "ports: { 80: 4000 }");
+    host.portmap(["apply", "--confirm", "1s", "new.yaml"]).run().succeeds();
+    wait_until("the time is up", || host.status()["trial"]["left_seconds"] == 0.0);
+    host.portmap(["clear"]).run().succeeds();
+    assert_eq!(host.ruleset(), "");
+    assert_eq!(host.states(), ["1 reverted"]);
 }
