@@ -39,7 +39,7 @@ impl State {
     pub fn of(snapshot: Snapshot) -> Self {
         let ruleset = snapshot.table.as_ref().map(|table| &table.ruleset);
         let trial = ruleset.and_then(|ruleset| {
-            ruleset.gate.map(|gate| TrialState {
+            ruleset.asked_gate().map(|gate| TrialState {
                 mapping: Rc::new(ruleset.mapping(Layer::Trial)),
                 left: gate.left,
             })

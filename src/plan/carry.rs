@@ -44,14 +44,12 @@ impl Carried {
 
     /// What a rule starts with.
     pub fn rule(&self, chain: ChainName, rule: &Rule) -> Counter {
-        let (ChainName::Service(layer, _) | ChainName::Hook(layer, _)) = chain;
-        self.of_rule(rule).map(|carry| self.start(layer, carry)).unwrap_or_default()
+        self.of_rule(rule).map(|carry| self.start(chain.layer(), carry)).unwrap_or_default()
     }
 
     /// Whether a rule that may stay has more to count than it knows.
     pub fn grows_rule(&self, chain: ChainName, rule: &Rule) -> bool {
-        let (ChainName::Service(layer, _) | ChainName::Hook(layer, _)) = chain;
-        self.grows(layer, self.of_rule(rule))
+        self.grows(chain.layer(), self.of_rule(rule))
     }
 
     fn start(&self, layer: Layer, carry: &Carry) -> Counter {

@@ -101,6 +101,33 @@ impl Ruleset {
         MappingSet::new(plain.chain(selected).collect())
     }
 
+    /// The gate, if it stands before the active layer. A gate that no rule asks is what remains of
+    /// a trial that has ended.
+    pub fn asked_gate(&self) -> Option<Gate> {
+        let asked = Hook::ALL.into_iter().any(|hook| {
+            let rules = self.chains.get(&ChainName::Hook(Layer::Active, hook));
+            rules.into_iter().flatten().any(|rule| matches!(rule, Rule::Gate(_)))
+        });
+        self.gate.filter(|_| asked)
+    }
+
+    /// This table, with the trial of another one beside it that nobody asks any more; `None` if
+    /// that one has no trial that runs.
+    ///
+    /// The way from a trial to the table without it leads over this one. To the kernel a packet
+    /// belongs to the generation in which its first rule was looked up, but a map is looked up in
+    /// the generation of that moment: one that was sent to the trial's layer just before it
+    /// vanished would find the maps there empty, and be refused.
+    pub fn beside_trial_of(&self, other: &Ruleset) -> Option<Ruleset> {
+        let gate = other.asked_gate().filter(|gate| !gate.left.is_zero())?;
+        let mut beside = Ruleset { gate: Some(gate), ..self.clone() };
+        let maps = other.maps.iter().filter(|(name, _)| name.layer() == Layer::Trial);
+        beside.maps.extend(maps.map(|(name, map)| (*name, map.clone())));
+        let chains = other.chains.iter().filter(|(name, _)| name.layer() == Layer::Trial);
+        beside.chains.extend(chains.map(|(name, rules)| (*name, rules.clone())));
+        Some(beside)
+    }
+
     /// The stamp that the table carries.
     pub fn stamp(&self) -> Option<Stamp> {
         let rules = self.chains.get(&ChainName::Hook(Layer::Active, Hook::Prerouting))?;

@@ -46,6 +46,14 @@ impl Layer {
     }
 }
 
+impl ChainName {
+    pub const fn layer(self) -> Layer {
+        match self {
+            ChainName::Service(layer, _) | ChainName::Hook(layer, _) => layer,
+        }
+    }
+}
+
 impl fmt::Display for ChainName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
