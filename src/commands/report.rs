@@ -88,7 +88,7 @@ impl<'a> Report<'a> {
 
     /// What a change would come to.
     pub fn preview(state: &'a State, after: &'a MappingSet) -> Self {
-        let generation = state.stamp().map(|stamp| stamp.generation).filter(|n| *n > 0);
+        let generation = state.stamped();
         Self {
             before: state.serving(),
             after,

@@ -63,6 +63,12 @@ impl State {
         self.observed().and_then(|observed| observed.ruleset.stamp())
     }
 
+    /// The generation that the table is stamped with: during a trial, the one on trial. `None`
+    /// where there is no table, or where it was made without history.
+    pub fn stamped(&self) -> Option<u64> {
+        self.stamp().map(|stamp| stamp.generation).filter(|number| *number > 0)
+    }
+
     /// The trial that is running.
     pub fn running(&self) -> Option<&TrialState> {
         self.trial.as_ref().filter(|trial| !trial.left.is_zero())
@@ -147,7 +153,7 @@ pub fn drift(state: &State, journal: &Journal) -> Result<Option<String>, journal
     if let Some(foreign) = observed.foreign.first() {
         return Ok(Some(foreign.clone()));
     }
-    let Some(number) = state.stamp().map(|stamp| stamp.generation).filter(|n| *n > 0) else {
+    let Some(number) = state.stamped() else {
         return Ok(None);
     };
     let text = match journal.read(number) {

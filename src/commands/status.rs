@@ -62,7 +62,7 @@ pub fn run(ui: &Ui, common: &Common) -> Result<ExitCode> {
 }
 
 fn document(state: &State, journal: &Journal) -> Document {
-    let stamp = state.stamp().map(|stamp| stamp.generation).filter(|n| *n > 0);
+    let stamp = state.stamped();
     let counted = counted(state);
     let mut problems = Vec::new();
     let persisted = boot(journal).unwrap_or_else(|e| {
@@ -119,7 +119,7 @@ fn show(ui: &Ui, state: &State, journal: &Journal) -> Result<()> {
     } else {
         ui.print(table(&counted))?;
     }
-    let stamp = state.stamp().map(|stamp| stamp.generation).filter(|n| *n > 0);
+    let stamp = state.stamped();
     let generation = serving_generation(state, journal);
     match (stamp, &state.trial) {
         (Some(n), Some(trial)) if trial.left.is_zero() => ui.say(format_args!(
