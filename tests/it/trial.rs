@@ -449,3 +449,18 @@ fn a_trial_of_a_first_mapping_leaves_nothing_to_clear() {
     assert_eq!(host.ruleset(), "");
     assert_eq!(host.states(), ["1 reverted"]);
 }
+
+#[test]
+fn the_trials_layer_outlives_the_gate_by_a_commit() {
+    let host = Namespace::new();
+    host.apply("ports: { 80: 3000 }");
+    host.file("new.yaml", "ports: { 80: 4000 }");
+    for end in ["confirm", "rollback"] {
+        host.apply("ports: { 80: 3000 }");
+        host.portmap(["apply", "--confirm", "60s", "new.yaml"]).run().succeeds();
+        let generation = host.ruleset_generation();
+        host.portmap([end]).run().succeeds();
+        assert_eq!(host.ruleset_generation(), generation + 2, "{end}");
+        assert!(!host.ruleset().contains("trial"), "{end}: {}", host.ruleset());
+    }
+}
