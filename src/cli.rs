@@ -7,30 +7,33 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use crate::mapping::Point;
+use crate::ui;
+
 /// Serve privileged ports from an ordinary user's process.
 ///
-/// A YAML file says `80: 3000`; portmap makes the kernel redirect port 80 of this host to port
-/// 3000, for IPv4 and IPv6, for clients outside and on this machine, and touches nothing else.
+/// A YAML file says `80: 3000`; portmap makes the kernel send port 80 of this host to port 3000,
+/// for IPv4 and IPv6, for clients outside and on this machine, and touches nothing else.
 #[derive(Debug, Parser)]
 #[command(
     name = "portmap",
     version,
     propagate_version = true,
-    disable_help_subcommand = true,
+    arg_required_else_help = true,
     after_help = "\
 Examples:
   portmap check rules.yaml                 look for mistakes; needs no privilege
   sudo portmap apply rules.yaml            make the kernel match the file
-  sudo portmap apply --confirm 60s new.yaml    on trial: back by itself unless confirmed
+  sudo portmap apply --confirm 60s new.yaml    reverted automatically unless confirmed
   sudo portmap status                      what is active, with counters
-  sudo portmap rollback                    back to what was before
+  sudo portmap rollback                    back to the mapping before
 
 A rules file:
   ports:
     80: 3000
     443: 8443
 
-See portmap(1), and portmap-rules(5) for the file."
+See portmap(8), and portmap-rules(5) for the file."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -43,19 +46,22 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
-    /// Text for people, or one JSON document.
+    /// Print text for people, or one JSON document.
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
-    /// Print nothing but errors (and what was asked for).
+    /// The same as `--output json`.
+    #[arg(long, global = true, hide = true)]
+    pub json: bool,
+    /// Print only errors, and what was asked for.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say what is being done, and how long it takes.
+    /// Print each step, and how long it takes.
     #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// When to use colour. `auto`: on a terminal, unless NO_COLOR is set.
+    /// When to use colour; `auto` means on a terminal, unless NO_COLOR is set.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
-    /// Where the generations are kept.
+    /// The directory of the history.
     #[arg(
         long,
         global = true,
@@ -66,7 +72,7 @@ pub struct Common {
         hide_env_values = true
     )]
     pub state_dir: PathBuf,
-    /// How long to wait for another portmap that is changing something.
+    /// How long to wait for another portmap that is making a change.
     #[arg(long, global = true, default_value = "5s", value_parser = parse_time, value_name = "TIME")]
     pub wait: Duration,
 }
@@ -86,15 +92,37 @@ pub enum Color {
     Never,
 }
 
+impl From<Format> for ui::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => ui::Format::Text,
+            Format::Json => ui::Format::Json,
+        }
+    }
+}
+
+impl From<Color> for ui::Color {
+    fn from(color: Color) -> Self {
+        match color {
+            Color::Auto => ui::Color::Auto,
+            Color::Always => ui::Color::Always,
+            Color::Never => ui::Color::Never,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Look for mistakes in rules files; needs no privilege and no kernel.
-    #[command(after_help = "\
+    /// Look for mistakes in rules files; needs no privilege.
+    #[command(
+        alias = "validate",
+        after_help = "\
 Examples:
   portmap check rules.yaml
   portmap check --strict web.yaml mail.yaml
   portmap check                            the files in /etc/portmap
-  generate-rules | portmap check -")]
+  generate-rules | portmap check -"
+    )]
     Check(Input),
     /// Print the equivalent nft script or iptables-restore input; needs no privilege.
     #[command(after_help = "\
@@ -104,7 +132,7 @@ Examples:
   portmap render --format iptables rules.yaml | sudo iptables-restore --noflush
   portmap render --format ip6tables rules.yaml | sudo ip6tables-restore --noflush")]
     Render(Render),
-    /// Show what apply would change: `+` new, `-` gone, `~` changed.
+    /// Show what apply would change: `+` added, `-` removed, `~` changed.
     #[command(
         visible_alias = "diff",
         after_help = "\
@@ -114,35 +142,38 @@ Examples:
   sudo portmap plan -o json rules.yaml"
     )]
     Plan(Plan),
-    /// Make the kernel match the files, in one transaction.
+    /// Make the kernel match the rules files, in one transaction.
     #[command(after_help = "\
 Examples:
   sudo portmap apply rules.yaml
   sudo portmap apply --dry-run rules.yaml
   sudo portmap apply --persist --message 'new web app' rules.yaml
-  sudo portmap apply --confirm 60s rules.yaml    back by itself unless confirmed
+  sudo portmap apply --confirm 60s rules.yaml    reverted automatically unless confirmed
   sudo portmap apply                             the files in /etc/portmap
   generate-rules | sudo portmap apply -")]
     Apply(Apply),
     /// Show what is active, with counters.
-    #[command(after_help = "\
+    #[command(
+        alias = "list",
+        after_help = "\
 Examples:
   sudo portmap status
-  sudo portmap status -o json")]
+  sudo portmap status -o json"
+    )]
     Status,
-    /// Keep what `apply --confirm` put on trial.
+    /// Keep the mapping that `apply --confirm` put on trial.
     #[command(after_help = "\
 Examples:
   sudo portmap confirm
   sudo portmap confirm --persist")]
     Confirm(Confirm),
-    /// Go back to the generation before, or to any; during a trial, end it.
+    /// Go back to an earlier generation; during a trial, end the trial.
     #[command(after_help = "\
 Examples:
   sudo portmap rollback --dry-run
   sudo portmap rollback
-  sudo portmap rollback --to 12
-  sudo portmap rollback --to 0             to nothing, as before the first apply")]
+  sudo portmap rollback 12
+  sudo portmap rollback 0                  to nothing, as before the first apply")]
     Rollback(Rollback),
     /// List the generations.
     #[command(after_help = "\
@@ -150,27 +181,27 @@ Examples:
   portmap history
   portmap history -o json")]
     History,
-    /// Print a generation as a rules file; the active one if no number is given.
+    /// Print a generation as a rules file; by default the active one.
     #[command(after_help = "\
 Examples:
   portmap show 12
   portmap show 12 > rules.yaml
   sudo portmap show")]
     Show(Show),
-    /// Keep the active mapping over a reboot.
+    /// Restore the active mapping after a reboot.
     #[command(after_help = "\
 Examples:
   sudo portmap persist
   sudo portmap persist --off")]
     Persist(Persist),
-    /// Put the persisted mapping back; what boot runs.
+    /// Restore the persisted mapping; used by the boot service.
     #[command(after_help = "\
 Examples:
   sudo portmap restore
-  sudo portmap restore --if-missing        only where nothing of portmap's is in the kernel")]
+  sudo portmap restore --if-missing        only if the kernel has no table of portmap")]
     Restore(Restore),
-    /// Remove everything of portmap's from the kernel, and nothing else.
-    #[command(after_help = "\
+    /// Remove portmap's table from the kernel, and nothing else.
+    #[command(aliases = ["remove", "reset"], after_help = "\
 Examples:
   sudo portmap clear
   sudo portmap clear --dry-run")]
@@ -182,7 +213,7 @@ Examples:
   portmap completions zsh > ~/.zfunc/_portmap
   portmap completions fish > ~/.config/fish/completions/portmap.fish")]
     Completions(Completions),
-    /// Print a manual page, or write all of them into a directory.
+    /// Print a manual page, or write all of them to a directory.
     #[command(after_help = "\
 Examples:
   portmap man | man -l -
@@ -198,6 +229,9 @@ Examples:
 In an editor with a YAML language server, begin the file with:
   # yaml-language-server: $schema=rules.schema.json")]
     Schema(Schema),
+    /// Print the version.
+    #[command(hide = true)]
+    Version,
 }
 
 /// Which files to read.
@@ -215,7 +249,7 @@ pub struct Input {
 pub struct Render {
     #[command(flatten)]
     pub input: Input,
-    /// For which program.
+    /// The program that reads the output.
     #[arg(long, value_enum, default_value_t, value_name = "PROGRAM")]
     pub format: Script,
 }
@@ -235,7 +269,7 @@ pub enum Script {
 pub struct Plan {
     #[command(flatten)]
     pub input: Input,
-    /// Exit with 2 if there are changes.
+    /// Exit with code 2 if there are changes.
     #[arg(long)]
     pub detailed_exitcode: bool,
 }
@@ -245,65 +279,69 @@ pub struct Apply {
     #[command(flatten)]
     pub input: Input,
     /// Only show what would change.
-    #[arg(long, conflicts_with_all = ["persist", "confirm"])]
+    #[arg(long, short = 'n', conflicts_with_all = ["persist", "confirm"])]
     pub dry_run: bool,
-    /// Exit with 2 if there were changes (with --dry-run: if there are).
+    /// Exit with code 2 if there were changes; with --dry-run, if there are.
     #[arg(long)]
     pub detailed_exitcode: bool,
-    /// Keep the mapping over a reboot.
-    #[arg(long, conflicts_with = "confirm")]
+    /// Restore the mapping after a reboot.
+    #[arg(long)]
     pub persist: bool,
-    /// On trial for TIME (1s to 24h): unless confirmed by then, the kernel goes back by itself.
+    /// Apply for TIME (1s to 24h), then revert automatically unless confirmed.
     #[arg(long, value_name = "TIME", value_parser = parse_trial_time)]
     pub confirm: Option<Duration>,
-    /// Why, for the history.
+    /// Reason, recorded in the history.
     #[arg(long, short, value_name = "TEXT")]
     pub message: Option<String>,
-    /// Apply even where no history can be kept: there is no way back then.
+    /// Apply without recording a generation; it cannot be rolled back.
     #[arg(long, conflicts_with_all = ["persist", "confirm"])]
     pub no_history: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Confirm {
-    /// Also keep the mapping over a reboot.
+    /// Also restore the mapping after a reboot.
     #[arg(long)]
     pub persist: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Rollback {
-    /// To which generation; 0 is the empty one, before the first apply.
-    #[arg(long, value_name = "N", value_parser = parse_generation)]
-    pub to: Option<u64>,
+    /// The generation to go back to; 0 is the empty one, before the first apply [default: the one
+    /// before]
+    #[arg(value_name = "N", value_parser = parse_generation)]
+    pub number: Option<Point>,
+    /// The same as N.
+    #[arg(long, value_name = "N", value_parser = parse_generation, conflicts_with = "number")]
+    pub to: Option<Point>,
     /// Only show what would change.
     #[arg(long)]
     pub dry_run: bool,
-    /// Exit with 2 if there were changes (with --dry-run: if there are).
+    /// Exit with code 2 if there were changes; with --dry-run, if there are.
     #[arg(long)]
     pub detailed_exitcode: bool,
-    /// Why, for the history.
+    /// Reason, recorded in the history.
     #[arg(long, short, value_name = "TEXT")]
     pub message: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The generation's number [default: the active one]
+    /// The number of the generation [default: the active one]
     #[arg(value_name = "N", value_parser = parse_generation)]
-    pub number: Option<u64>,
+    pub number: Option<Point>,
 }
 
 #[derive(Debug, Args)]
 pub struct Persist {
-    /// Stop restoring anything at boot.
+    /// Restore nothing at boot any more.
     #[arg(long)]
     pub off: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Restore {
-    /// Leave the kernel alone where it has a table of portmap's, whatever is in it.
+    /// Do nothing if portmap's table already exists.
     #[arg(long)]
     pub if_missing: bool,
 }
@@ -313,10 +351,10 @@ pub struct Clear {
     /// Only show what would change.
     #[arg(long)]
     pub dry_run: bool,
-    /// Exit with 2 if there were changes (with --dry-run: if there are).
+    /// Exit with code 2 if there were changes; with --dry-run, if there are.
     #[arg(long)]
     pub detailed_exitcode: bool,
-    /// Make no generation of it: the history stays as it is.
+    /// Do not record a generation.
     #[arg(long)]
     pub no_history: bool,
 }
@@ -332,14 +370,14 @@ pub struct Man {
     /// A command's name, or `rules` for the file format [default: portmap itself]
     #[arg(value_name = "PAGE")]
     pub page: Option<String>,
-    /// Write all pages into DIR/man1 and DIR/man5.
+    /// Write all pages to DIR/man8 and DIR/man5.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "page")]
     pub output_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub struct Schema {
-    /// Of what.
+    /// What to describe.
     #[arg(value_enum, default_value_t)]
     pub of: Document,
 }
@@ -349,10 +387,12 @@ pub enum Document {
     /// The rules file.
     #[default]
     Rules,
-    /// What every failing command prints on standard error with -o json.
+    /// Errors, which every failing command prints on standard error with -o json.
     Errors,
     /// What check prints with -o json.
     Check,
+    /// What render prints with -o json.
+    Render,
     /// What plan, apply, confirm, rollback, restore and clear print with -o json.
     Changes,
     /// What status prints with -o json.
@@ -370,7 +410,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
         return Ok(Duration::from_secs(seconds));
     }
     humantime::parse_duration(text)
-        .map_err(|_| "this is no length of time; write it as 90s, 5m or 1h".to_owned())
+        .map_err(|_| "not a valid duration; write it as 90s, 5m or 1h".to_owned())
 }
 
 /// The longest trial.
@@ -384,7 +424,7 @@ fn parse_trial_time(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-fn parse_generation(text: &str) -> Result<u64, String> {
+fn parse_generation(text: &str) -> Result<Point, String> {
     text.parse()
-        .map_err(|_| "this is no number of a generation; `portmap history` lists them".to_owned())
+        .map_err(|_| "not the number of a generation; `portmap history` lists them".to_owned())
 }

@@ -1,52 +1,47 @@
-//! One short file per verb; here is where they are called.
+//! One short file per verb: from the words of the command line to a request, from the engine's
+//! answer to what is shown. Here is where they are called.
 
 #![forbid(unsafe_code)]
 
 mod apply;
+mod boot;
 mod check;
 mod clear;
 pub mod completions;
 mod confirm;
-mod countdown;
+mod engine;
 mod failure;
 mod history;
 mod input;
 mod man;
+mod outcome;
 mod persist;
 mod plan;
+mod preview;
 mod render;
-mod report;
 mod restore;
 mod rollback;
 mod schema;
-mod session;
 mod show;
-mod state;
 mod status;
-mod stored;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use crate::cli::{Cli, Command, Common};
+use crate::ui::{self, Settings, Ui};
 
-use crate::cli::{Cli, Command};
-use crate::output::{self, Ui};
+use failure::{Result, USAGE};
 
-/// Runs what the user asked for. The exit codes are: 0 done; 1 failed, nothing changed; 2 done,
-/// and there were changes, where `--detailed-exitcode` asks for it; 64 the command line is wrong.
+/// Runs what the user asked for. The exit codes are: 0 done; 1 failed, nothing was changed; 2 done,
+/// and there were changes, where `--detailed-exitcode` asks for it; 3 the kernel was changed, but
+/// something after that failed; 64 the command line is wrong.
 pub fn run(cli: Cli) -> ExitCode {
-    let ui = Ui::new(&cli.common);
-    let code = dispatch(&ui, cli).unwrap_or_else(|e| {
-        failure::show(&ui, &e);
-        ExitCode::FAILURE
-    });
-    failure::show_rest(&ui);
+    let ui = Ui::new(settings(&cli.common));
+    let code = dispatch(&ui, cli).unwrap_or_else(|failure| failure.show(&ui));
+    ui.rest();
     code
 }
-
-/// `EX_USAGE` of sysexits.h: the command line is wrong.
-const USAGE: u8 = 64;
 
 /// Nothing to run: the command line is wrong, or asks for help or the version.
 pub fn no_command(error: &clap::Error) -> ExitCode {
@@ -54,21 +49,30 @@ pub fn no_command(error: &clap::Error) -> ExitCode {
         failure::show_usage(error);
         return ExitCode::from(USAGE);
     }
-    match output::finish(error.print().and_then(|()| io::stdout().flush())) {
+    match ui::finish(error.print().and_then(|()| io::stdout().flush())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e:#}");
+            Ui::new(Settings::default()).error(format_args!("{e:#}"), None);
             ExitCode::FAILURE
         }
     }
 }
 
-fn dispatch(ui: &Ui, cli: Cli) -> Result<ExitCode> {
+fn settings(common: &Common) -> Settings {
+    Settings {
+        format: if common.json { ui::Format::Json } else { common.output.into() },
+        color: common.color.into(),
+        quiet: common.quiet,
+        verbose: common.verbose,
+    }
+}
+
+fn dispatch(ui: &Ui, cli: Cli) -> Result {
     let common = &cli.common;
     match cli.command {
         Command::Check(input) => check::run(ui, &input),
         Command::Render(render) => render::run(ui, &render),
-        Command::Plan(plan) => plan::run(ui, &plan),
+        Command::Plan(plan) => plan::run(ui, common, &plan),
         Command::Apply(apply) => apply::run(ui, common, &apply),
         Command::Status => status::run(ui, common),
         Command::Confirm(confirm) => confirm::run(ui, common, &confirm),
@@ -81,5 +85,9 @@ fn dispatch(ui: &Ui, cli: Cli) -> Result<ExitCode> {
         Command::Completions(completions) => completions::run(ui, &completions),
         Command::Man(man) => man::run(ui, &man),
         Command::Schema(schema) => schema::run(ui, &schema),
+        Command::Version => {
+            ui.print(concat!("portmap ", env!("CARGO_PKG_VERSION"), "\n"))?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

@@ -3,19 +3,21 @@
 //! Every question and every change needs CAP_NET_ADMIN over the network namespace: the kernel
 //! refuses even to name the generation without it.
 
-#![forbid(unsafe_code)]
+mod barrier;
+pub mod conntrack;
+mod netlink;
+mod nft;
 
-use std::fmt;
 use std::io;
 
 use nix::libc;
 
-use crate::mapping::Service;
-use crate::nft::batch::Batch;
-use crate::nft::read::{self, Extent};
-use crate::nft::socket::Socket;
+use crate::kernel::netlink::socket::{Answer, Socket};
+use crate::kernel::nft::batch::Batch;
+use crate::kernel::nft::{encode, explain, read};
+use crate::mapping::MappingSet;
 use crate::plan::Step;
-use crate::ruleset::{MapName, Observed, Stamp, Target};
+use crate::ruleset::{Observed, Stamp};
 
 /// The table, and the generation of the whole ruleset at which it was read.
 #[derive(Debug)]
@@ -25,28 +27,74 @@ pub struct Snapshot {
     pub table: Option<Observed>,
 }
 
-/// The ruleset of the network namespace in which it was opened.
-pub struct Kernel {
+pub use crate::kernel::nft::read::Extent;
+
+/// What portmap asks of the kernel of one network namespace. The program has [`Netlink`]; tests
+/// have a model of it.
+pub trait Kernel {
+    /// The generation of the whole ruleset (`NFTA_GEN_ID`): one more after each commit, by anyone.
+    fn generation(&mut self) -> Result<u32, Error>;
+
+    /// The stamp of our table, at the price of one short dump. `None` without a table, or if its
+    /// first rule has none.
+    fn stamp(&mut self) -> Result<Option<Stamp>, Error>;
+
+    /// Our table as it stood at one generation. Starts again if the ruleset changes meanwhile.
+    fn snapshot(&mut self, extent: Extent) -> Result<Snapshot, Error>;
+
+    /// Carries out all steps or none, if the ruleset is still at `generation`.
+    fn commit(&mut self, steps: &[Step], generation: u32) -> Result<(), CommitError>;
+
+    /// Deletes the tracked flows that contradict `after`, which is in the kernel already and
+    /// replaced `before`. Returns how many there were.
+    fn clean_flows(
+        &mut self,
+        before: &MappingSet,
+        after: &MappingSet,
+    ) -> Result<usize, conntrack::Error>;
+
+    /// Deletes the tracked flows that a table of an earlier build ([`Ruleset::redirects`]) moved to
+    /// another address, after it was replaced; `before` is what it did. Returns how many there
+    /// were.
+    ///
+    /// [`Ruleset::redirects`]: crate::ruleset::Ruleset::redirects
+    fn clean_redirected_flows(&mut self, before: &MappingSet) -> Result<usize, conntrack::Error>;
+
+    /// How many connections are translated to another port of this host, by any program's rule,
+    /// and still open. Removing the last NAT rule of the namespace would reset them. UDP does not
+    /// count.
+    fn translated_connections(&mut self) -> Result<usize, conntrack::Error>;
+
+    /// Deletes the entries of those connections, which nothing ends any more once they are reset.
+    fn forget_translated_connections(&mut self) -> Result<usize, conntrack::Error>;
+
+    /// Returns when no packet is under way any more in rules that the last commit has changed.
+    fn wait_for_packets(&mut self);
+
+    /// Deletes all flows that were tracked in the zone of trials. Returns how many there were.
+    fn clear_trial_flows(&mut self) -> Result<usize, conntrack::Error>;
+}
+
+/// The kernel of the network namespace in which it was opened.
+pub struct Netlink {
     socket: Socket,
 }
 
 /// How often a snapshot is begun again when somebody changes the ruleset meanwhile.
 const ATTEMPTS: usize = 32;
 
-impl Kernel {
+impl Netlink {
     pub fn open() -> Result<Self, Error> {
         Ok(Self { socket: Socket::open()? })
     }
+}
 
-    /// The generation of the whole ruleset (`NFTA_GEN_ID`): one more after each commit, whoever
-    /// makes it.
-    pub fn generation(&mut self) -> Result<u32, Error> {
+impl Kernel for Netlink {
+    fn generation(&mut self) -> Result<u32, Error> {
         read::generation(&mut self.socket)
     }
 
-    /// The stamp of our table, at the price of one short dump. `None` without a table, or if its
-    /// first rule has none.
-    pub fn stamp(&mut self) -> Result<Option<Stamp>, Error> {
+    fn stamp(&mut self) -> Result<Option<Stamp>, Error> {
         for _ in 0..ATTEMPTS {
             match read::stamp(&mut self.socket) {
                 Err(Error::Interrupted) => continue,
@@ -56,23 +104,7 @@ impl Kernel {
         Err(Error::Restless)
     }
 
-    /// Our table as it stood at one generation. Starts again if the ruleset changes meanwhile.
-    pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
-        self.read(Extent::Whole)
-    }
-
-    /// The same without the elements of maps of ports, which are left empty: what it costs does
-    /// not depend on how many there are.
-    pub fn outline(&mut self) -> Result<Snapshot, Error> {
-        self.read(Extent::Outline)
-    }
-
-    /// Where a map of ports sends a service, if it holds it.
-    pub fn look_up(&mut self, map: MapName, service: Service) -> Result<Option<Target>, Error> {
-        read::look_up(&mut self.socket, map, service)
-    }
-
-    fn read(&mut self, extent: Extent) -> Result<Snapshot, Error> {
+    fn snapshot(&mut self, extent: Extent) -> Result<Snapshot, Error> {
         let mut generation = self.generation()?;
         for _ in 0..ATTEMPTS {
             let table = read::table(&mut self.socket, extent);
@@ -90,15 +122,14 @@ impl Kernel {
         Err(Error::Restless)
     }
 
-    /// Carries out all steps or none, if the ruleset is still at `generation`.
-    pub fn commit(&mut self, steps: &[Step], generation: u32) -> Result<(), CommitError> {
-        let mut batch = Batch::build(steps, generation);
+    fn commit(&mut self, steps: &[Step], generation: u32) -> Result<(), CommitError> {
+        let mut batch = encode::batch(steps, generation);
         if batch.is_empty() {
             return Ok(());
         }
         let first = self.socket.reserve_sequences(batch.origins.len() as u32);
         batch.number(first);
-        let answers = self.socket.transact(&batch.writer.bytes).map_err(CommitError::Netlink)?;
+        let answers = self.socket.transact(&batch.writer.bytes)?;
         if let Some(refusal) = answers.iter().find(|answer| answer.errno != 0) {
             if refusal.errno == libc::ERESTART {
                 return Err(CommitError::Raced);
@@ -106,12 +137,40 @@ impl Kernel {
             return Err(CommitError::refused(&batch, steps, first, refusal));
         }
         // An acknowledgement is no commit; only the generation tells.
-        let moved = self.generation().map_err(CommitError::Netlink)? != generation;
+        let moved = self.generation()? != generation;
         if moved || steps.iter().all(may_change_nothing) {
             Ok(())
         } else {
             Err(CommitError::Netlink(Error::NotCommitted))
         }
+    }
+
+    fn clean_flows(
+        &mut self,
+        before: &MappingSet,
+        after: &MappingSet,
+    ) -> Result<usize, conntrack::Error> {
+        conntrack::clean(before, after)
+    }
+
+    fn clean_redirected_flows(&mut self, before: &MappingSet) -> Result<usize, conntrack::Error> {
+        conntrack::clean_redirected(before)
+    }
+
+    fn translated_connections(&mut self) -> Result<usize, conntrack::Error> {
+        conntrack::translated_connections()
+    }
+
+    fn forget_translated_connections(&mut self) -> Result<usize, conntrack::Error> {
+        conntrack::forget_translated_connections()
+    }
+
+    fn wait_for_packets(&mut self) {
+        barrier::wait();
+    }
+
+    fn clear_trial_flows(&mut self) -> Result<usize, conntrack::Error> {
+        conntrack::clear_trial_flows()
     }
 }
 
@@ -121,37 +180,43 @@ fn may_change_nothing(step: &Step) -> bool {
 }
 
 /// What goes wrong on the way to the kernel and back.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No netlink socket.
+    #[error("open a netlink socket: {}", describe_io(.0))]
     Open(io::Error),
+    #[error("send to the kernel: {}", describe_io(.0))]
     Send(io::Error),
+    #[error("receive from the kernel: {}", describe_io(.0))]
     Receive(io::Error),
+    #[error("receive from the kernel: it has not answered for 10 seconds")]
+    Silent,
     /// The transaction is longer than a datagram may be for this user.
-    TooLarge {
-        bytes: usize,
-    },
+    #[error("send to the kernel: a transaction of {bytes} bytes is too long")]
+    TooLarge { bytes: usize },
     /// The kernel refuses a question.
-    Kernel {
-        errno: i32,
-    },
+    #[error("read the ruleset: {}", describe(*.errno))]
+    Kernel { errno: i32 },
     /// An answer that is no netlink, or lacks what it is for.
+    #[error("receive from the kernel: malformed answer: {0}")]
     Malformed(&'static str),
-    /// The ruleset changed during a dump.
+    #[error("read the ruleset: it changed meanwhile")]
     Interrupted,
-    /// The ruleset changed in every attempt to read it.
+    #[error("read the ruleset: it changed in each of {ATTEMPTS} attempts")]
     Restless,
     /// The kernel took the transaction, named no error, and yet did not commit it.
+    #[error("commit: the kernel reported no error and committed nothing")]
     NotCommitted,
 }
 
-/// Why a transaction was not committed. Nothing of it was applied, unless a `Netlink` error says
-/// otherwise by nature: answers that cannot be received.
-#[derive(Debug)]
+/// Why a transaction was not committed. Nothing of it was applied, unless it is a `Netlink` error:
+/// then the answers were lost, and only reading again tells.
+#[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// Somebody else committed since `generation`: read again.
+    /// Another program committed since `generation`: read again.
+    #[error("commit: the ruleset changed since it was read")]
     Raced,
     /// The kernel does not accept a step.
+    #[error("commit: {step}: {}{}", describe(*.errno), after_colon(.message))]
     Refused {
         /// What was tried: `add element 80/tcp -> 3000 to map ports`.
         step: String,
@@ -160,7 +225,8 @@ pub enum CommitError {
         message: Option<String>,
         help: Option<String>,
     },
-    Netlink(Error),
+    #[error(transparent)]
+    Netlink(#[from] Error),
 }
 
 impl Error {
@@ -171,10 +237,11 @@ impl Error {
         }
     }
 
-    fn errno(&self) -> Option<i32> {
+    pub(crate) fn errno(&self) -> Option<i32> {
         match self {
             Error::Open(e) | Error::Send(e) | Error::Receive(e) => e.raw_os_error(),
             Error::Kernel { errno } => Some(*errno),
+            Error::Interrupted => Some(libc::EINTR),
             _ => None,
         }
     }
@@ -185,6 +252,9 @@ impl Error {
             (Error::TooLarge { .. }, _) => Some(
                 "the limit for users without CAP_NET_ADMIN in the initial namespace is the sysctl net.core.wmem_max",
             ),
+            (Error::Silent, _) => {
+                Some("the kernel is busy or waits for a module; see `dmesg`, and try again")
+            }
             (Error::Restless, _) => Some("another program keeps changing the ruleset; try again"),
             (_, Some(libc::EPERM | libc::EACCES)) => Some(HELP_CAPABILITY),
             (
@@ -196,18 +266,19 @@ impl Error {
     }
 }
 
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        error.errno().map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error)
+    }
+}
+
 const HELP_CAPABILITY: &str = "the capability CAP_NET_ADMIN is missing; run with sudo";
 const HELP_NF_TABLES: &str = "the kernel has no nftables (CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET); try `modprobe nf_tables`";
 
 impl CommitError {
-    fn refused(
-        batch: &Batch,
-        steps: &[Step],
-        first: u32,
-        refusal: &crate::nft::socket::Answer,
-    ) -> Self {
+    fn refused(batch: &Batch, steps: &[Step], first: u32, refusal: &Answer) -> Self {
         let index = refusal.sequence.wrapping_sub(first) as usize;
-        let (step, tried) = batch.explain(steps, index, refusal.offset);
+        let (step, tried) = explain::explain(batch, steps, index, refusal.offset);
         CommitError::Refused {
             step: tried,
             errno: refusal.errno,
@@ -229,22 +300,24 @@ impl CommitError {
 /// The remedy for an error number at a step. `ENOENT` where something is made means that the
 /// kernel lacks a module that it could not load.
 fn help(errno: i32, step: Option<&Step>) -> Option<&'static str> {
-    use crate::ruleset::{ChainName, Layer, Rule};
+    use crate::ruleset::{Kind, Rule};
     match (errno, step) {
         (libc::EPERM | libc::EACCES, _) => Some(HELP_CAPABILITY),
         (
             libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT,
             None | Some(Step::AddTable),
         ) => Some(HELP_NF_TABLES),
-        (
-            libc::ENOENT | libc::EOPNOTSUPP,
-            Some(Step::AddChain(ChainName::Hook(Layer::Active, _))),
-        ) => Some("a kernel module is probably missing; try `modprobe nft_chain_nat nf_nat`"),
+        (libc::ENOENT | libc::EOPNOTSUPP, Some(Step::AddChain(name)))
+            if name.base().is_some_and(|base| base.kind == Kind::Nat) =>
+        {
+            Some("a kernel module is probably missing; try `modprobe -a nft_chain_nat nf_nat`")
+        }
         (libc::ENOENT | libc::EOPNOTSUPP, Some(Step::AddRule { rule, .. })) => Some(match rule {
             Rule::ForThisHost(_) => {
                 "a kernel module is probably missing; try `modprobe -a nft_fib_inet nft_fib`"
             }
-            _ => "a kernel module is probably missing; try `modprobe -a nft_redir nf_nat`",
+            Rule::Zone => "a kernel module is probably missing; try `modprobe nft_ct`",
+            _ => "a kernel module is probably missing; try `modprobe -a nft_nat nft_chain_nat`",
         }),
         (libc::ENFILE, _) => Some("the map is full: it has to be made anew with a larger size"),
         (libc::EEXIST, _) => {
@@ -267,42 +340,10 @@ fn describe(errno: i32) -> String {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let io = |e: &io::Error| e.raw_os_error().map_or_else(|| e.to_string(), describe);
-        match self {
-            Error::Open(e) => write!(f, "open a netlink socket: {}", io(e)),
-            Error::Send(e) => write!(f, "send to the kernel: {}", io(e)),
-            Error::Receive(e) => write!(f, "receive from the kernel: {}", io(e)),
-            Error::TooLarge { bytes } => {
-                write!(f, "send to the kernel: a transaction of {bytes} bytes is too long")
-            }
-            Error::Kernel { errno } => write!(f, "read the ruleset: {}", describe(*errno)),
-            Error::Malformed(what) => write!(f, "read the ruleset: malformed answer: {what}"),
-            Error::Interrupted => f.write_str("read the ruleset: it changed meanwhile"),
-            Error::Restless => {
-                write!(f, "read the ruleset: it changed in each of {ATTEMPTS} attempts")
-            }
-            Error::NotCommitted => {
-                f.write_str("commit: the kernel reported no error and committed nothing")
-            }
-        }
-    }
+fn describe_io(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), describe)
 }
 
-impl std::error::Error for Error {}
-
-impl fmt::Display for CommitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CommitError::Raced => f.write_str("commit: the ruleset changed since it was read"),
-            CommitError::Refused { step, errno, message, .. } => {
-                write!(f, "commit: {step}: {}", describe(*errno))?;
-                message.iter().try_for_each(|message| write!(f, ": {message}"))
-            }
-            CommitError::Netlink(error) => error.fmt(f),
-        }
-    }
+fn after_colon(message: &Option<String>) -> String {
+    message.as_ref().map(|message| format!(": {message}")).unwrap_or_default()
 }
-
-impl std::error::Error for CommitError {}

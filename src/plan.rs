@@ -8,17 +8,17 @@
 
 #![forbid(unsafe_code)]
 
-mod carry;
+mod counts;
 mod rules;
 mod step;
 
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use crate::mapping::Service;
-use crate::ruleset::{Map, MapName, MapShape, Observed, Rule, Ruleset, Target, map_shape};
-use carry::Carried;
-pub use step::Step;
+use crate::mapping::merge::{Side, merge};
+use crate::ruleset::{Map, MapName, MapShape, Observed, PortData, Rule, Ruleset, map_shape};
+use counts::OldCounts;
+pub use step::{Part, Step};
 
 /// The steps, to be committed in one transaction, that lead from `observed` to `desired`; `None`
 /// is a table that does not exist. Empty if there is nothing to do: a difference in the stamp
@@ -27,15 +27,15 @@ pub fn plan(desired: Option<&Ruleset>, observed: Option<&Observed>) -> Vec<Step>
     match (desired, observed) {
         (None, None) => Vec::new(),
         (None, Some(_)) => vec![Step::DeleteTable],
-        (Some(desired), None) => create(desired, &Carried::default()),
+        (Some(desired), None) => create(desired, &OldCounts::default()),
         (Some(desired), Some(observed)) => {
-            let carried = Carried::from(observed, desired.gate.is_none());
+            let old = OldCounts::from(observed, desired.gate.is_none());
             if reason_to_rebuild(desired, observed).is_some() {
                 let mut steps = vec![Step::DeleteTable];
-                steps.extend(create(desired, &carried));
+                steps.extend(create(desired, &old));
                 steps
             } else {
-                Change { desired, observed, carried }.steps()
+                Change { desired, observed, old }.steps()
             }
         }
     }
@@ -44,7 +44,7 @@ pub fn plan(desired: Option<&Ruleset>, observed: Option<&Observed>) -> Vec<Step>
 /// The steps that change nothing but the stamp, for a table that is as desired otherwise.
 pub fn restamp(desired: Option<&Ruleset>, observed: Option<&Observed>) -> Vec<Step> {
     let (Some(desired), Some(observed)) = (desired, observed) else { return Vec::new() };
-    let change = Change { desired, observed, carried: Carried::default() };
+    let change = Change { desired, observed, old: OldCounts::default() };
     let (mut steps, add) = change.rule_steps(Rule::eq);
     steps.extend(add);
     steps
@@ -79,10 +79,10 @@ fn shape_of(map: &Map) -> MapShape {
     MapShape { counted: shape.counted && is_ports(map), ..shape }
 }
 
-fn create(desired: &Ruleset, carried: &Carried) -> Vec<Step> {
+fn create(desired: &Ruleset, old: &OldCounts) -> Vec<Step> {
     let nothing = Observed::default();
     let mut steps = vec![Step::AddTable];
-    steps.extend(Change { desired, observed: &nothing, carried: carried.clone() }.steps());
+    steps.extend(Change { desired, observed: &nothing, old: old.clone() }.steps());
     steps
 }
 
@@ -90,7 +90,7 @@ fn create(desired: &Ruleset, carried: &Carried) -> Vec<Step> {
 struct Change<'a> {
     desired: &'a Ruleset,
     observed: &'a Observed,
-    carried: Carried,
+    old: OldCounts,
 }
 
 impl Change<'_> {
@@ -159,51 +159,51 @@ impl Change<'_> {
     /// except that a chain cannot go while an element leads to it.
     fn element_steps(&self) -> (Vec<Step>, Vec<Step>) {
         let (mut delete, mut add) = (Vec::new(), Vec::new());
-        let none = (Map::Ports(Vec::new()), Map::Selected(Vec::new()));
         let observed = &self.observed.ruleset.maps;
         let names = self.desired.maps.keys().chain(observed.keys().filter(|name| {
             !self.desired.maps.contains_key(name) && matches!(name, MapName::Selected(_))
         }));
         for name in names {
-            let empty = if matches!(name, MapName::Ports(..)) { &none.0 } else { &none.1 };
-            let want = self.desired.maps.get(name).unwrap_or(empty);
-            let have = observed.get(name).unwrap_or(empty);
-            let (d, a) = self.map_steps(*name, want, have);
-            delete.extend(d);
-            add.extend(a);
+            let empty = Map::empty(*name);
+            let want = self.desired.maps.get(name).unwrap_or(&empty);
+            let have = observed.get(name).unwrap_or(&empty);
+            let (services, new) = self.map_steps(*name, want, have);
+            let services = services.into_iter();
+            delete.extend(services.map(|services| Step::DeleteElements { map: *name, services }));
+            add.extend(new);
         }
         (delete, add)
     }
 
-    fn map_steps(&self, name: MapName, want: &Map, have: &Map) -> (Option<Step>, Option<Step>) {
+    /// The services whose elements go, if any, and the step that adds others.
+    fn map_steps(
+        &self,
+        map: MapName,
+        want: &Map,
+        have: &Map,
+    ) -> (Option<Vec<Service>>, Option<Step>) {
+        let some = |services: Vec<Service>| (!services.is_empty()).then_some(services);
         match (want, have) {
             (Map::Ports(want), Map::Ports(have)) => {
-                let counted = self.is_counted(name);
-                let same = |w: &(Service, Target), h: &(Service, Target)| {
-                    w == h && !(counted && self.carried.grows_element(name, w.0, &w.1))
+                let counted = self.is_counted(map);
+                let same = |w: &(Service, PortData), h: &(Service, PortData)| {
+                    w == h && !(counted && self.old.grows_element(map, w.0, &w.1))
                 };
-                let (gone, new) = merge(want, have, |(service, _)| *service, same);
-                let services: Vec<_> = gone.iter().map(|(service, _)| *service).collect();
-                let carried = |s, t| if counted { self.carried.element(name, s, t) } else { None };
+                let (gone, new) = differing(want, have, |(service, _)| *service, same);
+                let count = |s, t| if counted { self.old.element(map, s, t) } else { None };
                 let elements: Vec<_> =
-                    new.into_iter().map(|(s, t)| (*s, t.clone(), carried(*s, t))).collect();
-                (
-                    (!services.is_empty()).then_some(Step::DeletePorts { map: name, services }),
-                    (!elements.is_empty()).then_some(Step::AddPorts { map: name, elements }),
-                )
+                    new.into_iter().map(|(s, t)| (*s, t.clone(), count(*s, t))).collect();
+                let add = (!elements.is_empty()).then_some(Step::AddPorts { map, elements });
+                (some(gone.iter().map(|(service, _)| *service).collect()), add)
             }
-            (Map::Selected(want), Map::Selected(have)) => {
-                let layer = name.layer();
-                let (gone, new) = merge(want, have, |service| *service, Service::eq);
-                let gone: Vec<Service> = gone.into_iter().copied().collect();
-                let new: Vec<Service> = new.into_iter().copied().collect();
-                (
-                    (!gone.is_empty()).then_some(Step::DeleteSelected { layer, services: gone }),
-                    (!new.is_empty()).then_some(Step::AddSelected { layer, services: new }),
-                )
+            (Map::Selected(want), Map::Selected(have)) | (Map::Zoned(want), Map::Zoned(have)) => {
+                let (gone, new) = differing(want, have, |service| *service, Service::eq);
+                let add = some(new.into_iter().copied().collect());
+                let add = add.map(|services| Step::AddServices { map, services });
+                (some(gone.into_iter().copied().collect()), add)
             }
-            // A map of ports and the verdict map have different names.
-            (Map::Ports(_), Map::Selected(_)) | (Map::Selected(_), Map::Ports(_)) => (None, None),
+            // What a map holds goes by its name.
+            _ => (None, None),
         }
     }
 
@@ -224,7 +224,7 @@ impl Change<'_> {
             let want = self.desired.chains.get(chain).map(Vec::as_slice).unwrap_or_default();
             let have = observed.get(chain).map(Vec::as_slice).unwrap_or_default();
             let handles = self.observed.handles.get(chain).map(Vec::as_slice).unwrap_or_default();
-            let same = |w: &Rule, h: &Rule| same(w, h) && !self.carried.grows_rule(*chain, w);
+            let same = |w: &Rule, h: &Rule| same(w, h) && !self.old.grows_rule(*chain, w);
             for edit in rules::edits(want, have, &same) {
                 match edit {
                     rules::Edit::Delete(i) => {
@@ -234,7 +234,7 @@ impl Change<'_> {
                         chain: *chain,
                         before: before.map(|i| handles[i]),
                         rule: rule.clone(),
-                        counter: self.carried.rule(*chain, rule),
+                        counter: self.old.rule(*chain, rule),
                     }),
                 }
             }
@@ -245,26 +245,18 @@ impl Change<'_> {
 
 /// Compares two lists sorted by `key`: what only `have` has and what only `want` has. An element
 /// that differs is in both.
-fn merge<'a, T, K: Ord>(
+fn differing<'a, T, K: Ord>(
     want: &'a [T],
     have: &'a [T],
     key: impl Fn(&T) -> K,
     same: impl Fn(&T, &T) -> bool,
 ) -> (Vec<&'a T>, Vec<&'a T>) {
     let (mut gone, mut new) = (Vec::new(), Vec::new());
-    let (mut want, mut have) = (want.iter().peekable(), have.iter().peekable());
-    loop {
-        let order = match (want.peek(), have.peek()) {
-            (None, None) => return (gone, new),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(w), Some(h)) => key(w).cmp(&key(h)),
-        };
-        let w = if order.is_le() { want.next() } else { None };
-        let h = if order.is_ge() { have.next() } else { None };
-        if !matches!((w, h), (Some(w), Some(h)) if same(w, h)) {
-            new.extend(w);
-            gone.extend(h);
+    for side in merge(want, have, |w| key(w), |h| key(h)) {
+        if !matches!(side, Side::Both(w, h) if same(w, h)) {
+            new.extend(side.left());
+            gone.extend(side.right());
         }
     }
+    (gone, new)
 }

@@ -1,42 +1,48 @@
-//! Our table as a value: what stands in the kernel for a [`MappingSet`](crate::mapping::MappingSet).
+//! Our table as a value: what the kernel holds for a [`MappingSet`](crate::mapping::MappingSet).
 //!
 //! The room is pure. [`desired`] makes the value, [`Ruleset::mapping`] reads it back,
 //! `Display` writes it as text that `nft -f` accepts and makes the same table of.
 //!
 //! # The layout
 //!
-//! Both base chains first let everything pass that is not for this host, then look the port up in
-//! a map: one lookup for all mappings without selectors. Mappings that only name a scope or a
-//! family stand in maps of their own, consulted by the hooks and families concerned. A service
-//! with real selectors, or with several mappings that overlap, has a chain, entered through a
-//! verdict map; it is looked up last, so that it costs the plain ones nothing.
+//! Both NAT chains first let everything pass that is not for this host, and what is no beginning of
+//! a TCP connection, then look the port up in a map: one lookup for all mappings without
+//! selectors. Mappings that only name a scope or a family have maps of their own, consulted by the
+//! hooks and families concerned. A service with real selectors, or with several mappings that
+//! overlap, has a chain, entered through a verdict map; it is looked up last, so that it costs the
+//! plain ones nothing.
 //!
-//! During a trial (see `portmap apply --confirm`) a second layer of the same shape stands in the
-//! table. A gate before the first layer sends packets to it while the gate's elements live.
+//! Only the port is translated. A `redirect` would rewrite the address too, to loopback or to the
+//! first of the interface, and a program that listens on another one would not be found.
+//!
+//! During a trial (see `portmap apply --confirm`) a second layer of the same shape is in the
+//! table. A gate before the first layer sends packets to it while the gate's elements live. While
+//! they do, two filter chains have the connectionless flows that the trial is about tracked in a
+//! conntrack zone of their own: the packets of such a flow meet its entry from before again, or
+//! none, as soon as the gate shuts.
 
 #![forbid(unsafe_code)]
 
+mod base;
 mod layout;
 mod names;
 mod stamp;
 mod text;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::mapping::{Mapping, Port, Protocol, Scope, Service};
+use crate::mapping::{Comment, Mapping, Protocol, Scope, Service, Target};
 
+pub use base::{BASE_CHAINS, BaseChain, Kind, LAYOUT, Policy, TABLE};
 pub use layout::{Trial, desired};
 pub use names::{ChainName, GATE, MapName};
 pub use stamp::Stamp;
+pub use text::Script;
 
-/// The one table, of family inet. Nothing of ours stands outside it.
-pub const TABLE: &str = "portmap";
-
-/// Just ahead of -100 (`NF_IP_PRI_NAT_DST`), where iptables, Docker and CNI plugins sit: whoever
-/// comes first decides, whatever the order in which the programs were started.
-pub const PRIORITY: i32 = -101;
+/// The conntrack zone in which the connectionless flows of a trial are tracked. Others use small
+/// numbers; this one is `pm` in ASCII.
+pub const TRIAL_ZONE: u16 = 0x706d;
 
 /// A map with more elements than this is made without counters. The kernel allocates a counter
 /// per element and processor (about 2.4 µs each): four fifths of the time to commit a full map.
@@ -80,33 +86,44 @@ impl Hook {
 /// What a rule of ours does. There are no others in our chains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// `fib daddr type != local return`: first in each base chain. Carries the stamp (as the
+    /// `fib daddr type != local return`: first in each NAT chain. Carries the stamp (as the
     /// rule's comment) in `prerouting`.
     ForThisHost(Option<Stamp>),
+    /// `tcp flags != syn / fin,syn,rst,ack return`: a connection that is older than
+    /// connection tracking in this namespace looks new in mid-stream, and is left alone.
+    OnlyNewTcp,
     /// `meta nfproto @trial goto trial-prerouting`
     Gate(Hook),
-    /// `[meta nfproto ipv4] meta l4proto {…} redirect to :meta l4proto . th dport map @ports`.
-    /// The match on the protocols is for nft, which does not accept `redirect to` without one.
+    /// `[meta nfproto ipv4] meta l4proto {…} dnat to :meta l4proto . th dport map @ports`.
+    /// The match on the protocols is for nft, which does not accept `dnat to :…` without one.
     Lookup(MapName),
     /// `meta l4proto . th dport vmap @selected`
     Dispatch(Layer),
-    /// In the chain of a service: `meta l4proto tcp iifname … ip saddr … counter redirect to :3000`
+    /// In the chain of a service: `meta l4proto tcp iifname … ip saddr … counter dnat to :3000`
     Select(Box<Mapping>),
+    /// A `Lookup` or a `Select` as earlier builds made it, with `redirect to :…`. Only found,
+    /// and replaced by what is in it; never wanted.
+    Redirect(Box<Rule>),
+    /// `meta nfproto @trial meta l4proto . th dport @trial-zoned fib daddr type local ct original
+    /// zone set 28781`
+    Zone,
 }
 
-/// The target of one element of a map of ports.
+/// What an element of a map of ports holds beside its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    pub to: Port,
-    pub comment: Option<Arc<str>>,
+pub struct PortData {
+    pub to: Target,
+    pub comment: Option<Comment>,
 }
 
 /// A map and its elements, sorted by service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Map {
-    Ports(Vec<(Service, Target)>),
+    Ports(Vec<(Service, PortData)>),
     /// To the chain of the same service and layer, always; the verdict is `goto`.
     Selected(Vec<Service>),
+    /// Not a map but a set.
+    Zoned(Vec<Service>),
 }
 
 impl Rule {
@@ -117,13 +134,30 @@ impl Rule {
             _ => self == other,
         }
     }
+
+    /// The same rule as it is made today.
+    pub fn modern(&self) -> &Rule {
+        match self {
+            Rule::Redirect(rule) => rule,
+            rule => rule,
+        }
+    }
 }
 
 impl Map {
+    /// One of this name, without elements.
+    pub fn empty(name: MapName) -> Self {
+        match name {
+            MapName::Ports(..) => Map::Ports(Vec::new()),
+            MapName::Selected(_) => Map::Selected(Vec::new()),
+            MapName::Zoned => Map::Zoned(Vec::new()),
+        }
+    }
+
     pub fn len(&self) -> usize {
         match self {
             Map::Ports(elements) => elements.len(),
-            Map::Selected(services) => services.len(),
+            Map::Selected(services) | Map::Zoned(services) => services.len(),
         }
     }
 
@@ -132,7 +166,7 @@ impl Map {
     }
 
     /// Where a map of ports sends a service.
-    pub fn target(&self, service: Service) -> Option<&Target> {
+    pub fn target(&self, service: Service) -> Option<&PortData> {
         let Map::Ports(elements) = self else { return None };
         let at = elements.binary_search_by_key(&service, |(service, _)| *service).ok()?;
         Some(&elements[at].1)

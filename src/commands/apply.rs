@@ -1,217 +1,209 @@
 //! `portmap apply`: make the kernel do what the files say.
 
+use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
-
-use anyhow::Result;
+use std::rc::Rc;
 
 use crate::cli::{self, Common};
-use crate::commands::countdown::{Countdown, Verdict};
-use crate::commands::failure;
-use crate::commands::input::{self, Rules, Texts};
-use crate::commands::report::{Persisted, Report};
-use crate::commands::session::{Goal, Reached, Record, Session};
-use crate::commands::state::{State, look_while};
-use crate::commands::{confirm, persist, plan};
-use crate::journal::{Command, Draft, Journal, Who};
-use crate::kernel::Kernel;
-use crate::mapping::MappingSet;
-use crate::output::Ui;
-use crate::ruleset::Trial;
+use crate::commands::failure::{Failure, Result};
+use crate::commands::input::{self, Rules};
+use crate::commands::outcome::{exit_code, finish};
+use crate::commands::{boot, engine, preview};
+use crate::engine::{
+    ApplyRequest, Cause, Change, Effect, Ended, Engine, Event, Fate, Observer, Persisted, Refusal,
+    TrialId,
+};
+use crate::kernel::Netlink;
+use crate::mapping::{Digest, GenerationId, MappingSet};
+use crate::ui::Ui;
+use crate::ui::change::Tense;
+use crate::ui::countdown::{Countdown, Verdict};
 
-pub fn run(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result<ExitCode> {
+pub fn run(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result {
     if apply.dry_run {
-        return plan::preview(ui, &apply.input, apply.detailed_exitcode);
+        return preview::show(ui, common, &apply.input, apply.detailed_exitcode);
     }
-    let needs_history = apply.persist || apply.confirm.is_some();
-    make(ui, common, apply)
-        .map_err(|e| if needs_history { e } else { failure::or_without_history(e) })
-}
-
-fn make(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result<ExitCode> {
+    if apply.persist && apply.confirm.is_some() {
+        return Err(Failure::Usage {
+            message:
+                "--persist and --confirm cannot be used together: a trial is not restored at boot"
+                    .into(),
+            help: "start the trial with `portmap apply --confirm TIME`, then keep it with \
+                   `portmap confirm --persist`"
+                .into(),
+        });
+    }
+    let interactive = apply.confirm.is_some() && io::stdin().is_terminal() && !ui.is_json();
+    let watcher = Watcher { ui, interactive, countdown: RefCell::new(None) };
+    let mut engine = engine::open_with(&watcher, common)?;
     let texts = input::read(ui, &apply.input);
-    if !apply.no_history
-        && let Some(generation) = in_force(common, apply, &texts)?
+    let digest = texts.digest(apply.input.strict);
+    if let Some(digest) = digest.filter(|_| !apply.no_history)
+        && let Some(generation) = engine.in_force(digest, apply.persist)?
     {
-        return unchanged(ui, common, apply, &texts, generation);
-    }
-    let (digest, large) = (texts.digest(apply.input.strict), texts.is_large());
-    let (looked, rules) = look_while(ui, || texts.resolve(ui, apply.input.strict))?;
-    let mut session = if apply.no_history {
-        Session::without_history(ui, common, looked)?
-    } else {
-        Session::open_after(ui, common, looked)?
-    };
-    if let Some(trial) = session.state.running() {
-        return Err(failure::on_trial(trial.left).into());
-    }
-    match apply.confirm {
-        None => {
-            let record = Record::New(draft(apply, &rules, None));
-            // What has warnings is understood anew each time, so that they are seen again.
-            let digest = digest.filter(|_| large || rules.warnings == 0);
-            let reached = session.reach(Goal::mapping(&rules.mapping), record, digest)?;
-            if !apply.persist {
-                return report(ui, apply, &rules, &reached, None);
-            }
-            match persist::keep(&session, reached.generation) {
-                Ok(persisted) => {
-                    let code = report(ui, apply, &rules, &reached, Some(persisted))?;
-                    persist::say(ui, common, persisted)?;
-                    Ok(code)
-                }
-                Err(e) => {
-                    report(ui, apply, &rules, &reached, None)?;
-                    Err(e.context("the mapping is active, but boot does not restore it"))
-                }
-            }
+        let names = texts.names();
+        // Small files are understood again, so that their warnings are seen again.
+        if !texts.is_large() {
+            texts.resolve(ui, apply.input.strict)?;
         }
-        Some(time) => try_out(ui, common, apply, &rules, session, time),
+        return unchanged(ui, common, apply, &names, generation);
+    }
+    let (snapshot, rules) = preview::read_both(ui, &mut engine, texts, apply.input.strict)?;
+    let request = request(apply, rules, digest);
+    let change = engine.apply(&request, snapshot)?;
+    let countdown = watcher.countdown.take();
+    let reported = report(ui, common, apply, &request, &change);
+    match (change.trial, countdown) {
+        (Some((trial, time)), Some(countdown)) => {
+            // Where nobody reads any more, the countdown notices.
+            let runs = |engine: &mut Engine<'_, Netlink>| {
+                !matches!(engine.fate(trial), Ok(Fate::Confirmed | Fate::Ended))
+            };
+            let verdict = countdown.wait(ui, time, || runs(&mut engine));
+            let verdict = verdict.map_err(|e| Failure::from(e).after_change())?;
+            finish_trial(ui, &mut engine, trial, verdict)?;
+            finish(change, reported?)
+        }
+        (Some(_), None) => {
+            let code = reported?;
+            ui.say("`portmap confirm` keeps it, otherwise the kernel goes back by itself")
+                .map_err(|e| Failure::from(e).after_change())?;
+            finish(change, code)
+        }
+        (None, _) => finish(change, reported?),
     }
 }
 
-/// The active generation, if the kernel already does what these very files say: they were the
-/// last to be applied, that was written down, and nobody has committed anything since. Then there
-/// is nothing to read, neither the files' meaning nor the table.
-fn in_force(common: &Common, apply: &cli::Apply, texts: &Texts) -> Result<Option<u64>> {
-    let mut kernel = Kernel::open()?;
-    let Some(stamp) = kernel.stamp()? else { return Ok(None) };
-    let journal = Journal::at(&common.state_dir);
-    let in_force = stamp.input.is_some()
-        && stamp.input == texts.digest(apply.input.strict)
-        && stamp.ruleset == kernel.generation()?
-        && journal.header(stamp.generation).is_ok_and(|header| !header.is_open())
-        && (!apply.persist || journal.boot().is_ok_and(|boot| boot == Some(stamp.generation)));
-    Ok(in_force.then_some(stamp.generation))
+/// What is told to the user, and the signals of the countdown: from the lock on, a Ctrl-C must not
+/// leave a trial to itself. Before, it ends the command.
+struct Watcher<'u> {
+    ui: &'u Ui,
+    interactive: bool,
+    countdown: RefCell<Option<Countdown>>,
+}
+
+impl Observer for Watcher<'_> {
+    fn timed(&self, what: &str, work: &mut dyn FnMut()) {
+        Observer::timed(self.ui, what, work);
+    }
+
+    fn event(&self, event: Event<'_>) {
+        if self.interactive && matches!(event, Event::Locked) {
+            // Without it, the trial is left to the clock.
+            self.countdown.replace(Countdown::prepare().ok());
+        }
+        self.ui.event(event);
+    }
+}
+
+fn request(apply: &cli::Apply, rules: Rules, digest: Option<Digest>) -> ApplyRequest {
+    ApplyRequest {
+        mapping: Rc::new(rules.mapping),
+        input: digest,
+        sources: rules.names,
+        message: apply.message.clone(),
+        trial: apply.confirm,
+        persist: apply.persist,
+        keeps_history: !apply.no_history,
+    }
 }
 
 fn unchanged(
     ui: &Ui,
     common: &Common,
     apply: &cli::Apply,
-    texts: &Texts,
-    generation: u64,
-) -> Result<ExitCode> {
-    let nothing = MappingSet::default();
+    names: &[String],
+    generation: GenerationId,
+) -> Result {
     let boot = Some(generation);
     let persisted = apply.persist.then_some(Persisted { before: boot, after: boot });
     if ui.is_json() {
-        Report { persisted, ..Report::unchanged(&nothing, boot) }.show(ui)?;
+        let nothing = Change::none(Rc::new(MappingSet::default()), boot);
+        ui.change(&Change { persisted, ..nothing }, Tense::Done)?;
     } else {
-        input::say_unchanged(ui, &texts.names())?;
+        input::say_unchanged(ui, names)?;
     }
     if let Some(persisted) = persisted {
-        persist::say(ui, common, persisted)?;
+        boot::say(ui, common, persisted)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn draft(apply: &cli::Apply, rules: &Rules, trial: Option<Duration>) -> Draft {
-    Draft {
-        who: Some(Who::invoking()),
-        command: Command::Apply,
-        sources: rules.names.clone(),
-        message: apply.message.clone(),
-        parent: None,
-        restores: None,
-        trial_until: trial.map(|time| SystemTime::now() + time),
-    }
-}
-
+/// Prints what a change has come to. Where that fails, the error says that the change was made.
 fn report(
-    ui: &Ui,
-    apply: &cli::Apply,
-    rules: &Rules,
-    reached: &Reached,
-    persisted: Option<Persisted>,
-) -> Result<ExitCode> {
-    let report = Report {
-        trial: apply.confirm.filter(|_| reached.on_trial),
-        persisted,
-        ..Report::of(reached, &rules.mapping)
-    };
-    let same = *reached.before == rules.mapping && reached.replaced.is_empty();
-    if !same || ui.is_json() {
-        report.show(ui)?;
-    } else {
-        input::say_unchanged(ui, &rules.names)?;
-    }
-    Ok(report.exit_code(apply.detailed_exitcode))
-}
-
-/// Both mappings into the kernel, and a gate between them. On a terminal wait for the verdict;
-/// whatever happens to this process, the kernel goes back when the time is up.
-fn try_out(
     ui: &Ui,
     common: &Common,
     apply: &cli::Apply,
-    rules: &Rules,
-    mut session: Session<'_>,
-    time: Duration,
-) -> Result<ExitCode> {
-    let old = std::rc::Rc::clone(session.state.active());
-    if *old == rules.mapping {
-        let reached = session.reach(
-            Goal::mapping(&rules.mapping),
-            Record::New(draft(apply, rules, None)),
-            None,
-        )?;
-        return report(ui, apply, rules, &reached, None);
-    }
-    let interactive = io::stdin().is_terminal() && !ui.is_json();
-    // From before the commit on, lest a Ctrl-C at the wrong moment leave the trial to itself.
-    let countdown = if interactive { Some(Countdown::prepare()?) } else { None };
-    let goal = Goal { mapping: &old, trial: Some(Trial { mapping: &rules.mapping, time }) };
-    let reached = session.reach(goal, Record::New(draft(apply, rules, Some(time))), None)?;
-    // Confirm and rollback take the lock themselves, be it here or from another terminal.
-    drop(session);
-    // Where nobody reads any more, the countdown notices.
-    let shown = report(ui, apply, rules, &reached, None);
-    let Some(countdown) = countdown else {
-        let code = shown?;
-        ui.say("`portmap confirm` keeps it, otherwise the kernel goes back by itself")?;
-        return Ok(code);
+    request: &ApplyRequest,
+    change: &Change,
+) -> Result {
+    let print = || -> anyhow::Result<()> {
+        if change.has_effect || ui.is_json() {
+            ui.change(change, Tense::Done)?;
+        } else {
+            input::say_unchanged(ui, &request.sources)?;
+        }
+        change.persisted.map_or(Ok(()), |persisted| boot::say(ui, common, persisted))
     };
-    let trial = reached.generation.unwrap_or(0);
-    match countdown
-        .wait(ui, time, || !matches!(look_at(trial), Ok(Trialed::Kept | Trialed::Gone)))?
-    {
-        Verdict::Keep => confirm::keep(ui, common, false)?,
-        Verdict::Undo => {
-            confirm::undo(ui, common)?;
-            return Ok(ExitCode::FAILURE);
+    match print() {
+        Ok(()) => Ok(exit_code(change.is_change(), apply.detailed_exitcode)),
+        Err(e) if change.is_change() => Err(Failure::from(e).after_change()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Acts on the trial that was watched, and on no other; says what has become of it.
+fn finish_trial(
+    ui: &Ui,
+    engine: &mut Engine<'_, Netlink>,
+    trial: TrialId,
+    verdict: Verdict,
+) -> Result<()> {
+    let number = trial.0;
+    let fate = match verdict {
+        Verdict::Keep => match engine.confirm(Some(trial), false) {
+            Ok(change) => {
+                ui.say(format_args!("kept: generation {number} is active"))
+                    .map_err(|e| Failure::from(e).after_change())?;
+                return finish(change, ExitCode::SUCCESS).map(drop);
+            }
+            Err(e) => already_confirmed(e)?,
+        },
+        Verdict::GoBack => match engine.end_trial(trial) {
+            Ok(Ended { change, .. }) => {
+                finish(change, ExitCode::SUCCESS)?;
+                Fate::Ended
+            }
+            Err(e) => already_confirmed(e)?,
+        },
+        Verdict::TimeIsUp => engine.tidy_trial(trial)?,
+        Verdict::Elsewhere => engine.fate(trial)?,
+    };
+    match fate {
+        Fate::Confirmed => {
+            ui.say(format_args!("generation {number} was confirmed by another command: it stays"))?;
+            Ok(())
         }
-        Verdict::Elsewhere if look_at(trial)? == Trialed::Kept => {
-            ui.say("kept by somebody else")?;
+        Fate::Ended if verdict == Verdict::GoBack => {
+            Err(not_kept("the trial is ended: the mapping from before serves again"))
         }
-        Verdict::Elsewhere => {
-            ui.say("ended by somebody else: see `portmap status`")?;
-            return Ok(ExitCode::FAILURE);
-        }
-        Verdict::TimeIsUp => {
-            confirm::tidy(ui, common)?;
-            ui.say("time is up: the mapping from before serves again")?;
-            return Ok(ExitCode::FAILURE);
+        Fate::Ended => Err(not_kept("the trial was ended by another command")),
+        Fate::Expired | Fate::Running { .. } => {
+            Err(not_kept("time is up: the mapping from before serves again"))
         }
     }
-    shown
 }
 
-/// What has become of a trial.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trialed {
-    Standing,
-    Kept,
-    Gone,
+/// That the trial is kept already is no failure.
+fn already_confirmed(error: crate::engine::Error) -> Result<Fate> {
+    match error.cause() {
+        Cause::Refused(Refusal::Confirmed { .. }) => Ok(Fate::Confirmed),
+        _ => Err(error.into()),
+    }
 }
 
-fn look_at(generation: u64) -> Result<Trialed> {
-    let state = State::of(Kernel::open()?.outline()?);
-    let stamped = state.stamp().is_some_and(|stamp| stamp.generation == generation);
-    Ok(match (stamped, &state.trial) {
-        (true, Some(_)) => Trialed::Standing,
-        (true, None) => Trialed::Kept,
-        (false, _) => Trialed::Gone,
-    })
+/// The kernel does what it did before the command.
+fn not_kept(message: &str) -> Failure {
+    Failure::Other { error: anyhow::anyhow!(message.to_owned()), effect: Effect::Unchanged }
 }

@@ -3,25 +3,28 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 use clap::{Command, CommandFactory};
 use clap_complete::env::{CompleteEnv, Shells};
 use clap_complete::{ArgValueCandidates, CompletionCandidate};
 
 use crate::cli::{Cli, Completions};
-use crate::commands::failure::Refusal;
-use crate::journal::{self, Journal};
-use crate::output::Ui;
+use crate::commands::failure::{Failure, Result};
+use crate::history::{self, History};
+use crate::ui::Ui;
 
 /// Set by the script, to the name of the shell.
 const VARIABLE: &str = "PORTMAP_COMPLETE";
 
-pub fn run(ui: &Ui, completions: &Completions) -> Result<ExitCode> {
+pub fn run(ui: &Ui, completions: &Completions) -> Result {
     let shell = completions.shell.to_string();
     let shells = Shells::builtins();
     let completer = shells.completer(&shell).ok_or_else(|| {
         let known: Vec<_> = shells.names().collect();
-        Refusal::new(format!("no completions for {shell}"), format!("known: {}", known.join(", ")))
+        Failure::refused(
+            format!("no completions for {shell}"),
+            format!("known: {}", known.join(", ")),
+        )
     })?;
     let mut script = Vec::new();
     completer
@@ -46,9 +49,9 @@ fn command() -> Command {
 
 /// The newest first, each with what is known of it.
 fn generations() -> Vec<CompletionCandidate> {
-    let dir = std::env::var_os("PORTMAP_STATE_DIR").unwrap_or_else(|| journal::STATE_DIR.into());
-    let entries = Journal::at(dir).list().unwrap_or_default();
-    let candidate = |(order, header): (usize, &journal::Header)| {
+    let dir = std::env::var_os("PORTMAP_STATE_DIR").unwrap_or_else(|| history::STATE_DIR.into());
+    let Ok(history) = History::open(dir) else { return Vec::new() };
+    let candidate = |(order, header): (usize, &history::Header)| {
         let time = humantime::format_rfc3339_seconds(header.time);
         let what = match &header.message {
             Some(message) => format!("{time} {} {message}", header.command),
@@ -58,5 +61,5 @@ fn generations() -> Vec<CompletionCandidate> {
             .help(Some(what.into()))
             .display_order(Some(order))
     };
-    journal::readable(&entries).rev().enumerate().map(candidate).collect()
+    history.headers().rev().enumerate().map(candidate).collect()
 }

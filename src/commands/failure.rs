@@ -1,139 +1,106 @@
-//! Why a command did not do its work, and what the user can do about it.
+//! Why a command did not do its work, what that left behind, and what the user can do about it.
 
 use std::ffi::OsString;
-use std::fmt;
-use std::io::{self, Write};
-use std::time::Duration;
+use std::process::ExitCode;
 
-use serde::Serialize;
+use crate::engine::{self, Effect};
+use crate::formats::diagnostic::Diagnostic;
+use crate::kernel;
+use crate::ui::{Ui, failure::print_document};
 
-use crate::diagnostic::{Diagnostic, Severity};
-use crate::output::{JSON_VERSION, Ui};
-use crate::{conntrack, journal, kernel};
-
-/// The files are wrong: each problem with its place. They are shown as they are, not as one error.
+/// A command that failed. The exit code follows from the effect: 1 if nothing was changed, 3 if
+/// the kernel was.
 #[derive(Debug)]
-pub struct WrongFiles(pub Vec<Diagnostic>);
+pub enum Failure {
+    /// The files are wrong: each problem with its place.
+    Files(Vec<Diagnostic>),
+    Engine(engine::Error),
+    /// Something that cannot be done as asked, with the way out.
+    Refused {
+        message: String,
+        help: String,
+    },
+    /// Options that exclude each other, with the way to have both.
+    Usage {
+        message: String,
+        help: String,
+    },
+    /// Everything else, such as output that cannot be printed.
+    Other {
+        error: anyhow::Error,
+        effect: Effect,
+    },
+}
 
-impl fmt::Display for WrongFiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the rules files have mistakes")
+/// `EX_USAGE` of sysexits.h: the command line is wrong.
+pub const USAGE: u8 = 64;
+
+pub type Result<T = ExitCode> = std::result::Result<T, Failure>;
+
+impl Failure {
+    pub fn refused(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Refused { message: message.into(), help: help.into() }
+    }
+
+    fn effect(&self) -> Effect {
+        match self {
+            Failure::Files(_) | Failure::Refused { .. } | Failure::Usage { .. } => {
+                Effect::Unchanged
+            }
+            Failure::Engine(error) => error.effect,
+            Failure::Other { effect, .. } => *effect,
+        }
+    }
+
+    /// After a change was made: whatever fails now does not undo it.
+    pub fn after_change(mut self) -> Self {
+        match &mut self {
+            Failure::Files(_) | Failure::Refused { .. } | Failure::Usage { .. } => {}
+            Failure::Engine(error) => error.effect = Effect::Changed,
+            Failure::Other { error, effect } => {
+                let inner = std::mem::replace(error, anyhow::anyhow!(""));
+                *error = inner.context("the change was made, but could not be reported");
+                *effect = Effect::Changed;
+            }
+        }
+        self
+    }
+
+    /// Shows it on standard error, in the form that was asked for.
+    pub fn show(self, ui: &Ui) -> ExitCode {
+        let code = match (&self, self.effect()) {
+            (Failure::Usage { .. }, _) => USAGE,
+            (_, Effect::Unchanged) => 1,
+            (_, Effect::Partly | Effect::Changed) => 3,
+        };
+        match self {
+            Failure::Files(diagnostics) => ui.wrong_files(&diagnostics),
+            Failure::Engine(error) => ui.failure(&error.to_string(), error.help()),
+            Failure::Refused { message, help } | Failure::Usage { message, help } => {
+                ui.failure(&message, Some(help));
+            }
+            Failure::Other { error, .. } => ui.failure(&format!("{error:#}"), None),
+        }
+        ExitCode::from(code)
     }
 }
 
-impl std::error::Error for WrongFiles {}
-
-/// Something that cannot be done as asked, with the way out.
-#[derive(Debug)]
-pub struct Refusal {
-    pub message: String,
-    pub help: String,
-}
-
-impl Refusal {
-    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { message: message.into(), help: help.into() }
+impl From<engine::Error> for Failure {
+    fn from(error: engine::Error) -> Self {
+        Failure::Engine(error)
     }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+impl From<kernel::Error> for Failure {
+    fn from(error: kernel::Error) -> Self {
+        Failure::Engine(error.into())
     }
 }
 
-impl std::error::Error for Refusal {}
-
-/// A change that is not made because it could not be taken back.
-#[derive(Debug)]
-struct NoWayBack(anyhow::Error);
-
-impl fmt::Display for NoWayBack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.0)
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Failure::Other { error, effect: Effect::Unchanged }
     }
-}
-
-impl std::error::Error for NoWayBack {}
-
-/// For commands that have `--no-history`: names it as the way out where the history is what is in
-/// the way. A lock is not: it will be given back.
-pub fn or_without_history(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<journal::Error>() {
-        Some(journal::Error::Locked { .. }) | None => error,
-        Some(_) => NoWayBack(error).into(),
-    }
-}
-
-/// An error with all its causes, in a line.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        text.push_str(&format!(": {e}"));
-        cause = e.source();
-    }
-    text
-}
-
-/// Shows a failure on standard error, in the form that was asked for.
-pub fn show(ui: &Ui, error: &anyhow::Error) {
-    if let Some(WrongFiles(diagnostics)) = error.downcast_ref() {
-        return show_diagnostics(ui, diagnostics);
-    }
-    let message = format!("{error:#}");
-    let help = help(error);
-    if ui.is_json() {
-        let mut diagnostic = Diagnostic::error(None, message);
-        diagnostic.help = help;
-        show_diagnostics(ui, &[diagnostic]);
-    } else {
-        ui.error(message, help.as_deref());
-    }
-}
-
-#[derive(Serialize)]
-struct Errors<'a> {
-    version: u32,
-    errors: &'a [Diagnostic],
-}
-
-fn print_document(errors: &[Diagnostic]) {
-    let document = Errors { version: JSON_VERSION, errors };
-    if let Ok(text) = serde_json::to_string_pretty(&document) {
-        // There is nowhere left to report that standard error is gone.
-        let _ = writeln!(io::stderr().lock(), "{text}");
-    }
-}
-
-/// Problems of files, the place first.
-pub fn show_diagnostics(ui: &Ui, diagnostics: &[Diagnostic]) {
-    if ui.is_json() {
-        let warnings = ui.take_warnings();
-        return print_document(&[diagnostics, &warnings].concat());
-    }
-    ui.diagnostics(diagnostics);
-    let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
-    if errors > 1 {
-        ui.error(format_args!("{errors} errors"), None);
-    }
-}
-
-/// Warnings that no document has carried, where the output is JSON.
-pub fn show_rest(ui: &Ui) {
-    let rest = ui.take_warnings();
-    if !rest.is_empty() {
-        print_document(&rest);
-    }
-}
-
-/// A change while another mapping is on trial.
-pub fn on_trial(left: Duration) -> Refusal {
-    let left = left.as_secs_f64().ceil();
-    Refusal::new(
-        format!("another mapping is on trial for {left} more seconds"),
-        "keep it with `portmap confirm`, or end the trial with `portmap rollback`",
-    )
 }
 
 /// Shows what is wrong with the command line, in the form that it seems to ask for.
@@ -155,30 +122,15 @@ fn asks_for_json(words: impl Iterator<Item = OsString>) -> bool {
     let mut before = OsString::new();
     for word in words {
         let pair = word == "json" && (before == "-o" || before == "--output");
-        if pair || word == "-ojson" || word == "-o=json" || word == "--output=json" {
+        if pair
+            || word == "-ojson"
+            || word == "-o=json"
+            || word == "--output=json"
+            || word == "--json"
+        {
             return true;
         }
         before = word;
     }
     false
-}
-
-/// What the innermost cause that knows a remedy says.
-fn help(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|cause| {
-        if let Some(e) = cause.downcast_ref::<Refusal>() {
-            Some(e.help.clone())
-        } else if let Some(NoWayBack(e)) = cause.downcast_ref() {
-            let help = help(e).unwrap_or_default();
-            Some(format!("{help}; or do without a way back: --no-history"))
-        } else if let Some(e) = cause.downcast_ref::<journal::Error>() {
-            Some(e.help())
-        } else if let Some(e) = cause.downcast_ref::<kernel::CommitError>() {
-            e.help().map(str::to_owned)
-        } else if let Some(e) = cause.downcast_ref::<kernel::Error>() {
-            e.help().map(str::to_owned)
-        } else {
-            cause.downcast_ref::<conntrack::Error>().map(|e| e.help().to_owned())
-        }
-    })
 }

@@ -1,17 +1,18 @@
 //! From the files that the user names to the mapping that they say.
 
 use std::fs;
-
-use anyhow::Result;
+use std::os::unix::ffi::OsStrExt;
 
 use crate::cli;
-use crate::commands::failure::WrongFiles;
-use crate::config::services::Services;
-use crate::config::source::{self, Gathered};
-use crate::config::trust::Caller;
-use crate::config::{self, Facts};
-use crate::mapping::MappingSet;
-use crate::output::Ui;
+use crate::commands::failure::{Failure, Result};
+use crate::formats::diagnostic::{Diagnostic, Severity};
+use crate::formats::rules::{self, Facts};
+use crate::host::files::{self, Gathered};
+use crate::host::services::Services;
+use crate::host::trust::Caller;
+use crate::mapping::{Digest, MappingSet};
+use crate::ruleset;
+use crate::ui::Ui;
 
 /// The files as they were read, not yet understood.
 pub struct Texts {
@@ -26,39 +27,42 @@ pub struct Rules {
     pub names: Vec<String>,
     /// How many there were. They have been shown, or wait for a document.
     pub warnings: usize,
+    /// What is worth knowing when looking at the files, and is not shown otherwise.
+    pub notes: Vec<Diagnostic>,
 }
 
 /// Reads the files. One that cannot be read is reported with all other problems, by
 /// [`Texts::resolve`].
 pub fn read(ui: &Ui, input: &cli::Input) -> Texts {
-    let gathered = ui.timed("read files", || source::gather(&input.files, Caller::current()));
-    Texts { gathered, facts: source::facts() }
+    let gathered = ui.timed("read files", || files::gather(&input.files, Caller::current()));
+    Texts { gathered, facts: files::facts() }
 }
 
 impl Texts {
     pub fn names(&self) -> Vec<String> {
-        self.gathered.sources.iter().map(|source| source.name.clone()).collect()
+        self.gathered.sources.iter().map(|source| source.title().to_owned()).collect()
     }
 
-    /// A number for all that decides what these files come to, and for the kernel and network
+    /// A digest of all that decides what these files come to, and for the kernel and network
     /// namespace whose generations can be compared. `None` if some file could not be read.
     ///
     /// The latter because a stamp can be copied: a saved ruleset that is loaded after a boot, or
     /// into another namespace, may meet the same number of a generation by chance.
-    pub fn digest(&self, strict: bool) -> Option<u64> {
+    pub fn digest(&self, strict: bool) -> Option<Digest> {
         let services = fs::read(Services::PATH).unwrap_or_default();
         let boot = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
         let namespace = fs::read_link("/proc/self/ns/net").ok()?;
         let whole = self.gathered.diagnostics.is_empty();
-        let extra = (&self.facts, services, strict, boot, namespace);
-        whole.then(|| config::digest(&self.gathered.sources, extra))
+        let made_of_it = [u8::from(strict), ruleset::LAYOUT];
+        let host = [&services[..], &boot, namespace.as_os_str().as_bytes(), &made_of_it];
+        whole.then(|| rules::digest(&self.gathered.sources, &self.facts, &host))
     }
 
     /// Whether understanding the files takes so long that it is worth avoiding, even if their
     /// warnings are not repeated then.
     pub fn is_large(&self) -> bool {
         const LARGE: usize = 64 << 10;
-        self.gathered.sources.iter().map(|source| source.text.len()).sum::<usize>() > LARGE
+        self.gathered.sources.iter().map(|source| source.text().len()).sum::<usize>() > LARGE
     }
 
     /// Understands the files. Warnings are shown; all errors of all files are one failure.
@@ -67,22 +71,23 @@ impl Texts {
         let Gathered { sources, diagnostics } = self.gathered;
         let services = Services::default();
         let loaded = ui.timed("understand files", || {
-            config::load(&sources, &self.facts, &|name, protocol| services.lookup(name, protocol))
+            rules::load(&sources, &self.facts, &|name, protocol| services.lookup(name, protocol))
         });
         let loaded = loaded.after(diagnostics);
         let loaded = if strict { loaded.strict() } else { loaded };
+        let is_note = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Note;
+        let (notes, problems): (Vec<_>, Vec<_>) = loaded.diagnostics.into_iter().partition(is_note);
         match loaded.mappings {
-            None => Err(WrongFiles(loaded.diagnostics).into()),
+            None => Err(Failure::Files(problems)),
             Some(mapping) => {
-                ui.warn_of(&loaded.diagnostics);
-                let warnings = loaded.diagnostics.len();
-                Ok(Rules { mapping, names, warnings })
+                ui.warn_of(&problems);
+                Ok(Rules { mapping, names, warnings: problems.len(), notes })
             }
         }
     }
 }
 
 /// The kernel already does what the files of these names say.
-pub fn say_unchanged(ui: &Ui, names: &[String]) -> Result<()> {
+pub fn say_unchanged(ui: &Ui, names: &[String]) -> anyhow::Result<()> {
     ui.say(format_args!("nothing to do: the kernel already does what {} says", names.join(", ")))
 }

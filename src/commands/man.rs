@@ -1,21 +1,26 @@
 //! `portmap man`: the manual, made from the same types as the command line.
 
+mod sections;
+
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 
 use crate::cli::{self, Cli};
-use crate::commands::failure::Refusal;
-use crate::output::Ui;
+use crate::commands::failure::{Failure, Result};
+use crate::ui::Ui;
 
 /// portmap-rules(5), the one page that is not about a command.
 const RULES: &str = include_str!("../../man/portmap-rules.5");
 
-pub fn run(ui: &Ui, man: &cli::Man) -> Result<ExitCode> {
+/// The day on which the text of the manual last changed.
+const DATE: &str = "2026-11-24";
+
+pub fn run(ui: &Ui, man: &cli::Man) -> Result {
     match &man.output_dir {
         Some(dir) => write_all(dir)?,
         None => ui.print(page(man.page.as_deref())?)?,
@@ -26,30 +31,29 @@ pub fn run(ui: &Ui, man: &cli::Man) -> Result<ExitCode> {
 fn page(name: Option<&str>) -> Result<String> {
     let root = root();
     match name {
-        None | Some("portmap") => render(&root),
+        None | Some("portmap") => Ok(render(&root, &root)?),
         Some("rules") => Ok(RULES.to_owned()),
         Some(name) => match root.find_subcommand(name) {
-            Some(command) => render(&titled(command)),
-            None => Err(Refusal::new(
+            Some(command) => Ok(render(&titled(command), &root)?),
+            None => Err(Failure::refused(
                 format!("there is no manual page for `{name}`"),
                 "name a command, or `rules` for the file format",
-            )
-            .into()),
+            )),
         },
     }
 }
 
-fn write_all(dir: &Path) -> Result<()> {
+fn write_all(dir: &Path) -> anyhow::Result<()> {
     let root = root();
-    write(&dir.join("man1"), "portmap.1", &render(&root)?)?;
-    for command in root.get_subcommands() {
-        let name = format!("portmap-{}.1", command.get_name());
-        write(&dir.join("man1"), &name, &render(&titled(command))?)?;
+    write(&dir.join("man8"), "portmap.8", &render(&root, &root)?)?;
+    for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
+        let name = format!("portmap-{}.8", command.get_name());
+        write(&dir.join("man8"), &name, &render(&titled(command), &root)?)?;
     }
     write(&dir.join("man5"), "portmap-rules.5", RULES)
 }
 
-fn write(dir: &Path, name: &str, text: &str) -> Result<()> {
+fn write(dir: &Path, name: &str, text: &str) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("make directory {}", dir.display()))?;
     let path = dir.join(name);
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))
@@ -57,9 +61,11 @@ fn write(dir: &Path, name: &str, text: &str) -> Result<()> {
 
 /// The whole command line, with the common options known to each command.
 fn root() -> Command {
-    let mut root = Cli::command();
+    let mut root =
+        Cli::command().subcommand_help_heading("COMMANDS").subcommand_value_name("COMMAND");
     root.build();
-    root
+    // clap's own `help` command has nothing to tell that the pages do not.
+    root.mut_subcommand("help", |help| help.hide(true))
 }
 
 /// A command under the name of its page.
@@ -67,12 +73,70 @@ fn titled(command: &Command) -> Command {
     command.clone().display_name(format!("portmap-{}", command.get_name()))
 }
 
-fn render(command: &Command) -> Result<String> {
-    let mut page = Vec::new();
-    let name = command.get_display_name().unwrap_or("portmap").to_owned();
-    Man::new(command.clone())
+/// The page of `command`, which is `root` or one of its commands.
+fn render(command: &Command, root: &Command) -> anyhow::Result<String> {
+    let name = command.get_display_name().unwrap_or("portmap");
+    let man = Man::new(command.clone())
         .title(name.to_uppercase())
-        .render(&mut page)
-        .context("write the manual page")?;
-    Ok(String::from_utf8_lossy(&page).into_owned())
+        .section("8")
+        .date(DATE)
+        .source(concat!("portmap ", env!("CARGO_PKG_VERSION")))
+        .manual("System administration");
+    let mut page = Vec::new();
+    let mut generated = || {
+        man.render_title(&mut page)?;
+        man.render_name_section(&mut page)?;
+        man.render_synopsis_section(&mut page)?;
+        man.render_description_section(&mut page)?;
+        man.render_options_section(&mut page)?;
+        if command.has_subcommands() {
+            man.render_subcommands_section(&mut page)?;
+        }
+        std::io::Result::Ok(())
+    };
+    generated().context("write the manual page")?;
+    let mut page = String::from_utf8_lossy(&page).into_owned();
+    page.push_str(&sections::written(command, root));
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DATE, RULES, page, root};
+
+    #[test]
+    fn every_page_has_the_sections_that_readers_look_for() {
+        let root = root();
+        let shown = root.get_subcommands().filter(|command| !command.is_hide_set());
+        let names = shown.map(|command| command.get_name().to_owned());
+        for name in names.chain(["portmap".to_owned()]) {
+            let page = page(Some(&name)).unwrap();
+            for section in ["EXAMPLES", "EXIT STATUS", "ENVIRONMENT", "FILES", "SEE ALSO"] {
+                let heading = [format!(".SH {section}\n"), format!(".SH \"{section}\"\n")];
+                assert!(heading.iter().any(|h| page.contains(h)), "{name}: {section}\n{page}");
+            }
+            let title = page.lines().find(|line| line.starts_with(".TH ")).unwrap();
+            assert!(title.contains(&format!(" 8 {DATE} ")), "{title}");
+        }
+    }
+
+    #[test]
+    fn every_page_that_is_referred_to_is_there() {
+        let root = root();
+        for name in root.get_subcommands().map(|command| command.get_name()) {
+            let page = page(Some(name)).unwrap();
+            let (_, references) = page.split_once(".SH \"SEE ALSO\"").unwrap();
+            let ours = references.lines().filter_map(|l| l.strip_prefix(".BR portmap\\-"));
+            for reference in ours {
+                let other = reference.split(' ').next().unwrap();
+                assert_ne!(other, name, "refers to itself");
+                assert!(other == "rules" || root.find_subcommand(other).is_some(), "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_page_of_the_file_bears_the_same_date() {
+        assert!(RULES.starts_with(&format!(".TH PORTMAP-RULES 5 {DATE} ")), "man/portmap-rules.5");
+    }
 }

@@ -1,130 +1,57 @@
 //! `portmap persist`: the active mapping comes back after a reboot.
 
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::cli::{self, Common};
-use crate::commands::confirm;
-use crate::commands::failure::{self, Refusal};
-use crate::commands::report::Persisted;
-use crate::commands::session::Session;
-use crate::journal::{self, Journal};
-use crate::output::{JSON_VERSION, Ui};
-
-/// Not `portmap.service`: that is a name of rpcbind's on Debian and its kin.
-const UNIT: &str = "portmap-nft.service";
+use crate::commands::failure::{Failure, Result};
+use crate::commands::{boot, engine};
+use crate::engine::Forgotten;
+use crate::mapping::GenerationId;
+use crate::ui::{JSON_VERSION, Ui};
 
 #[derive(Serialize)]
 struct Document {
     version: u32,
     changed: bool,
     /// What boot restores from now on.
-    persisted: Option<u64>,
+    persisted: Option<GenerationId>,
 }
 
-pub fn run(ui: &Ui, common: &Common, persist: &cli::Persist) -> Result<ExitCode> {
+pub fn run(ui: &Ui, common: &Common, persist: &cli::Persist) -> Result {
+    let mut engine = engine::open(ui, common)?;
     if persist.off {
-        return forget(ui, common);
-    }
-    let mut session = Session::open(ui, common)?;
-    if let Some(trial) = session.state.running() {
-        return Err(failure::on_trial(trial.left).into());
-    }
-    // One that has run out leaves its traces.
-    confirm::end(&mut session)?;
-    let generation = session.active_generation()?.filter(|n| *n > 0);
-    let persisted = keep(&session, generation)?;
-    if ui.is_json() {
-        let changed = persisted.before != persisted.after;
-        ui.print_json(&Document { version: JSON_VERSION, changed, persisted: generation })?;
-    }
-    say(ui, common, persisted)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn forget(ui: &Ui, common: &Common) -> Result<ExitCode> {
-    let journal = Journal::at(&common.state_dir);
-    let had = match journal.boot() {
-        Err(journal::Error::Absent { .. }) => None,
-        // A pointer that cannot be read is not kept either.
-        Err(_) => Some(0),
-        Ok(boot) => boot,
-    };
-    if had.is_some() {
-        journal.lock(common.wait)?.clear_boot()?;
-    }
-    if ui.is_json() {
-        let document = Document { version: JSON_VERSION, changed: had.is_some(), persisted: None };
-        ui.print_json(&document)?;
-    }
-    ui.say(match had {
-        Some(_) => "nothing is restored at boot from now on; the active mapping stays until then",
-        None => "nothing to do: no mapping is persisted",
-    })?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Makes boot restore a generation: the one that the kernel holds at this moment.
-pub fn keep(session: &Session<'_>, generation: Option<u64>) -> Result<Persisted> {
-    let (Some(history), Some(number)) = (session.history(), generation) else {
-        return Err(Refusal::new(
-            "there is no active generation to persist",
-            "apply a rules file first: portmap apply --persist FILE",
-        )
-        .into());
-    };
-    if let Some(drift) = session.drift()? {
-        return Err(Refusal::new(
-            format!("what is active is not generation {number} any more: {drift}"),
-            "apply the rules file again: portmap apply --persist FILE",
-        )
-        .into());
-    }
-    // A pointer that cannot be read is written anew.
-    let before = history.boot().ok().flatten();
-    if before != generation {
-        history.set_boot(number).context("persist")?;
-    }
-    Ok(Persisted { before, after: generation })
-}
-
-/// Says what boot restores now, and has boot do it where that is in our hands.
-pub fn say(ui: &Ui, common: &Common, persisted: Persisted) -> Result<()> {
-    let number = persisted.after.unwrap_or_default();
-    let since = if persisted.before == persisted.after { "already" } else { "from now on" };
-    ui.say(format_args!("generation {number} is restored at boot {since}"))?;
-    enable(ui, &common.state_dir);
-    Ok(())
-}
-
-/// Where systemd runs, the unit is what boot runs; it restores from the default directory.
-fn enable(ui: &Ui, state_dir: &Path) {
-    let systemd = Path::new("/run/systemd/system").exists();
-    if state_dir != Path::new(journal::STATE_DIR) {
-        let dir = state_dir.display();
-        ui.note(format_args!("have boot run: portmap restore --state-dir {dir}"));
-    } else if !systemd {
-        ui.note(
-            "systemd does not run here: have boot run `portmap restore`, for example with one of \
-             the scripts in share/portmap/init",
-        );
-    } else if let Err(why) = systemctl_enable() {
-        ui.warn(format_args!("enable {UNIT}: {why}"));
-        ui.note(format_args!("install the unit, then: systemctl enable {UNIT}"));
-    }
-}
-
-fn systemctl_enable() -> Result<(), String> {
-    let output = Command::new("systemctl")
-        .args(["--quiet", "enable", UNIT])
-        .output()
-        .map_err(|e| format!("run systemctl: {e}"))?;
-    if output.status.success() {
-        Ok(())
+        let forgotten = engine.forget()?;
+        let changed = forgotten == Forgotten::Pointer;
+        let shown = document(ui, changed, None).and_then(|()| {
+            ui.say(match forgotten {
+                Forgotten::Pointer => {
+                    "nothing is restored at boot from now on; the active mapping stays until then"
+                }
+                Forgotten::Nothing => "nothing to do: no mapping is persisted",
+            })
+        });
+        shown.map_err(|e| reported(e, changed))?;
     } else {
-        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+        let persisted = engine.persist()?;
+        let changed = persisted.before != persisted.after;
+        let shown =
+            document(ui, changed, persisted.after).and_then(|()| boot::say(ui, common, persisted));
+        shown.map_err(|e| reported(e, changed))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What boot does is changed, even if nobody can be told.
+fn reported(error: anyhow::Error, changed: bool) -> Failure {
+    let failure = Failure::from(error);
+    if changed { failure.after_change() } else { failure }
+}
+
+fn document(ui: &Ui, changed: bool, persisted: Option<GenerationId>) -> anyhow::Result<()> {
+    match ui.is_json() {
+        true => ui.print_json(&Document { version: JSON_VERSION, changed, persisted }),
+        false => Ok(()),
     }
 }

@@ -1,29 +1,44 @@
 //! `portmap render`: the same for other programs.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use serde::Serialize;
 
 use crate::cli::{self, Script};
+use crate::commands::failure::Result;
 use crate::commands::input;
-use crate::iptables;
+use crate::formats::diagnostic::Diagnostic;
+use crate::formats::iptables;
 use crate::mapping::Family;
-use crate::output::Ui;
-use crate::ruleset::{self, TABLE};
+use crate::ruleset;
+use crate::ui::{JSON_VERSION, Ui};
 
-pub fn run(ui: &Ui, render: &cli::Render) -> Result<ExitCode> {
+/// The script as a text, with the program that reads it.
+#[derive(Serialize)]
+struct Document {
+    version: u32,
+    format: &'static str,
+    script: String,
+    warnings: Vec<Diagnostic>,
+}
+
+pub fn run(ui: &Ui, render: &cli::Render) -> Result {
     let rules = input::read(ui, &render.input).resolve(ui, render.input.strict)?;
     let iptables = |family| iptables::Script { mapping: &rules.mapping, family };
     match render.format {
-        Script::Nft => {
-            // The first line makes the second work where there is no table yet.
-            let table = ruleset::desired(&rules.mapping, None, None);
-            ui.print(format_args!(
-                "#!/usr/sbin/nft -f\n\ntable inet {TABLE}\ndelete table inet {TABLE}\n\n{table}"
-            ))?;
-        }
-        Script::Iptables => ui.print(iptables(Family::Ipv4))?,
-        Script::Ip6tables => ui.print(iptables(Family::Ipv6))?,
+        Script::Nft => show(ui, "nft", ruleset::Script(&rules.mapping)),
+        Script::Iptables => show(ui, "iptables", iptables(Family::Ipv4)),
+        Script::Ip6tables => show(ui, "ip6tables", iptables(Family::Ipv6)),
+    }
+}
+
+fn show(ui: &Ui, format: &'static str, script: impl Display) -> Result {
+    if ui.is_json() {
+        let (script, warnings) = (script.to_string(), ui.take_warnings());
+        ui.print_json(&Document { version: JSON_VERSION, format, script, warnings })?;
+    } else {
+        ui.print(script)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,63 +1,51 @@
-//! `portmap restore`: what boot runs.
+//! `portmap restore`: used by the boot service.
 
 use std::process::ExitCode;
-
-use anyhow::{Context, Result};
+use std::rc::Rc;
 
 use crate::cli::{self, Common};
-use crate::commands::report::Report;
-use crate::commands::session::{Goal, Record, Session};
-use crate::commands::{failure, stored};
-use crate::journal::{self, Journal};
+use crate::commands::engine;
+use crate::commands::failure::{Failure, Result};
+use crate::commands::outcome::finish;
+use crate::engine::{Change, Restored};
 use crate::mapping::MappingSet;
-use crate::output::Ui;
+use crate::ui::Ui;
+use crate::ui::change::Tense;
 
-pub fn run(ui: &Ui, common: &Common, restore: &cli::Restore) -> Result<ExitCode> {
-    let journal = Journal::at(&common.state_dir);
-    // Before the lock: where there is nothing to restore, nothing is made either.
-    if persisted(&journal)?.is_none() {
-        return nothing(ui, "nothing to restore: no mapping is persisted");
-    }
-    let mut session = Session::open_for_boot(ui, common)?;
-    if restore.if_missing && session.state.observed().is_some() {
-        return nothing(ui, "nothing to do: a table of portmap's is in the kernel already");
-    }
-    if let Some(trial) = session.state.running() {
-        return Err(failure::on_trial(trial.left).into());
-    }
-    // Again: somebody may have persisted another one while we waited for the lock.
-    let Some(number) = persisted(&journal)? else {
-        return nothing(ui, "nothing to restore: no mapping is persisted");
-    };
-    let mapping = stored::mapping(&journal, number)?;
-    let reached = session.reach(Goal::mapping(&mapping), Record::Number(number), None)?;
-    if ui.is_json() {
-        Report::of(&reached, &mapping).show(ui)?;
-    } else if reached.committed {
-        let mappings = match mapping.len() {
-            1 => "1 mapping".to_owned(),
-            n => format!("{n} mappings"),
-        };
-        ui.say(format_args!("restored generation {number}: {mappings}"))?;
-    } else {
-        ui.say(format_args!(
-            "nothing to do: the kernel already does what generation {number} says"
-        ))?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// A machine where nothing was ever applied has nothing to restore.
-fn persisted(journal: &Journal) -> Result<Option<u64>> {
-    match journal.boot() {
-        Err(journal::Error::Absent { .. }) => Ok(None),
-        other => other.context("find out what to restore"),
+pub fn run(ui: &Ui, common: &Common, restore: &cli::Restore) -> Result {
+    match engine::open(ui, common)?.restore(restore.if_missing)? {
+        Restored::Nothing => nothing(ui, "nothing to restore: no mapping is persisted"),
+        Restored::Present => {
+            nothing(ui, "nothing to do: the kernel has a table of portmap's already")
+        }
+        Restored::Generation { number, mappings, change } => {
+            let mappings = match mappings {
+                1 => "1 mapping".to_owned(),
+                n => format!("{n} mappings"),
+            };
+            let said = match change.is_committed {
+                true => format!("restored generation {number}: {mappings}"),
+                false => {
+                    format!("nothing to do: the kernel already does what generation {number} says")
+                }
+            };
+            let shown = show(ui, &change, &said);
+            shown.map_err(|e| match change.is_committed {
+                true => Failure::from(e).after_change(),
+                false => e.into(),
+            })?;
+            finish(*change, ExitCode::SUCCESS)
+        }
     }
 }
 
-fn nothing(ui: &Ui, why: &str) -> Result<ExitCode> {
+fn show(ui: &Ui, change: &Change, said: &str) -> anyhow::Result<()> {
+    if ui.is_json() { ui.change(change, Tense::Done) } else { ui.say(said) }
+}
+
+fn nothing(ui: &Ui, why: &str) -> Result {
     if ui.is_json() {
-        Report::unchanged(&MappingSet::default(), None).show(ui)?;
+        ui.change(&Change::none(Rc::new(MappingSet::default()), None), Tense::Done)?;
     }
     ui.say(why)?;
     Ok(ExitCode::SUCCESS)

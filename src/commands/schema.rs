@@ -2,17 +2,17 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
-
 use crate::cli::{self, Document};
-use crate::config;
-use crate::output::Ui;
+use crate::commands::failure::Result;
+use crate::formats::rules;
+use crate::ui::Ui;
 
-pub fn run(ui: &Ui, schema: &cli::Schema) -> Result<ExitCode> {
+pub fn run(ui: &Ui, schema: &cli::Schema) -> Result {
     ui.print(match schema.of {
-        Document::Rules => config::SCHEMA,
+        Document::Rules => rules::SCHEMA,
         Document::Errors => include_str!("../../schema/errors.schema.json"),
         Document::Check => include_str!("../../schema/check.schema.json"),
+        Document::Render => include_str!("../../schema/render.schema.json"),
         Document::Changes => include_str!("../../schema/changes.schema.json"),
         Document::Status => include_str!("../../schema/status.schema.json"),
         Document::History => include_str!("../../schema/history.schema.json"),

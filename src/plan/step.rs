@@ -1,10 +1,11 @@
 //! One operation on an object of our table.
 
 use std::fmt::{self, Display, Formatter};
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::mapping::Service;
-use crate::ruleset::{ChainName, Counter, GATE, Layer, MapName, MapShape, Rule, TABLE, Target};
+use crate::ruleset::{ChainName, Counter, GATE, MapName, MapShape, PortData, Rule, TABLE};
 
 /// One operation on an object of our table. The steps of a plan are committed in one transaction,
 /// in their order.
@@ -27,26 +28,23 @@ pub enum Step {
     },
     /// Those elements, whichever of them are left.
     ShutGate,
-    /// A base chain if it is the active layer's `Hook`, else a regular one.
+    /// A base chain or a regular one, as its name says ([`ChainName::base`]).
     AddChain(ChainName),
     /// An empty chain.
     DeleteChain(ChainName),
     /// Elements of a map of ports. A counter is given where one is carried over.
     AddPorts {
         map: MapName,
-        elements: Vec<(Service, Target, Option<Counter>)>,
+        elements: Vec<(Service, PortData, Option<Counter>)>,
     },
-    DeletePorts {
+    /// Elements of a map to chains, each `goto` the chain of its service, or of a set of services.
+    AddServices {
         map: MapName,
         services: Vec<Service>,
     },
-    /// Elements of the verdict map, each `goto` the chain of its service.
-    AddSelected {
-        layer: Layer,
-        services: Vec<Service>,
-    },
-    DeleteSelected {
-        layer: Layer,
+    /// Elements of any map.
+    DeleteElements {
+        map: MapName,
         services: Vec<Service>,
     },
     /// Appended, or put before the rule with the given handle.
@@ -69,19 +67,51 @@ impl Step {
             Step::AddPorts { map, elements } => {
                 Some((*map, elements.iter().map(|(service, ..)| *service).collect()))
             }
-            Step::DeletePorts { map, services } => Some((*map, services.clone())),
+            Step::DeleteElements { map: map @ MapName::Ports(..), services } => {
+                Some((*map, services.clone()))
+            }
             _ => None,
         }
     }
 }
 
+/// A step, as far as it is about these of its elements: what one message of it does.
+pub struct Part<'a> {
+    step: &'a Step,
+    elements: Range<usize>,
+}
+
+impl Step {
+    /// How many elements it brings or takes, as far as they can be many.
+    pub fn element_count(&self) -> usize {
+        match self {
+            Step::AddPorts { elements, .. } => elements.len(),
+            Step::AddServices { services, .. } | Step::DeleteElements { services, .. } => {
+                services.len()
+            }
+            _ => 0,
+        }
+    }
+
+    /// The step without all but these of its elements, for people. A single one is named.
+    pub fn part(&self, elements: Range<usize>) -> Part<'_> {
+        Part { step: self, elements }
+    }
+}
+
 impl Display for Step {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
+        self.part(0..self.element_count()).fmt(f)
+    }
+}
+
+impl Display for Part<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.step {
             Step::DeleteTable => write!(f, "delete table inet {TABLE}"),
             Step::AddTable => write!(f, "add table inet {TABLE}"),
-            Step::AddMap { name, .. } => write!(f, "add map {name}"),
-            Step::DeleteMap(name) => write!(f, "delete map {name}"),
+            Step::AddMap { name, .. } => write!(f, "add {} {name}", name.kind()),
+            Step::DeleteMap(name) => write!(f, "delete {} {name}", name.kind()),
             Step::AddGate => write!(f, "add set {GATE}"),
             Step::DeleteGate => write!(f, "delete set {GATE}"),
             Step::OpenGate { timeout } => {
@@ -91,17 +121,18 @@ impl Display for Step {
             Step::AddChain(name) => write!(f, "add chain {name}"),
             Step::DeleteChain(name) => write!(f, "delete chain {name}"),
             Step::AddPorts { map, elements } => {
-                write!(f, "add {} to map {map}", count(elements.len()))
+                let text = |(service, data, _): &(Service, PortData, _)| {
+                    format!("{service} -> {}", data.to)
+                };
+                write!(f, "add {} to map {map}", self.elements(elements, text))
             }
-            Step::DeletePorts { map, services } => {
-                write!(f, "delete {} from map {map}", count(services.len()))
+            Step::AddServices { map, services } => {
+                let elements = self.elements(services, Service::to_string);
+                write!(f, "add {elements} to {} {map}", map.kind())
             }
-            Step::AddSelected { layer, services } => {
-                write!(f, "add {} to map {}", count(services.len()), MapName::Selected(*layer))
-            }
-            Step::DeleteSelected { layer, services } => {
-                let map = MapName::Selected(*layer);
-                write!(f, "delete {} from map {map}", count(services.len()))
+            Step::DeleteElements { map, services } => {
+                let elements = self.elements(services, Service::to_string);
+                write!(f, "delete {elements} from {} {map}", map.kind())
             }
             Step::AddRule { chain, rule, .. } => write!(f, "add to chain {chain}: {rule}"),
             Step::DeleteRule { chain, handle } => {
@@ -111,9 +142,11 @@ impl Display for Step {
     }
 }
 
-fn count(elements: usize) -> String {
-    match elements {
-        1 => "1 element".to_owned(),
-        n => format!("{n} elements"),
+impl Part<'_> {
+    fn elements<T>(&self, all: &[T], text: impl Fn(&T) -> String) -> String {
+        match all.get(self.elements.clone()) {
+            Some([one]) => format!("element {}", text(one)),
+            _ => format!("{} elements", self.elements.len()),
+        }
     }
 }

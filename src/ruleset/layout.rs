@@ -1,9 +1,9 @@
 //! From a mapping to the table, and back.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ChainName, Gate, Hook, Layer, Map, MapName, Rule, Ruleset, Stamp, Target};
+use super::{ChainName, Gate, Hook, Layer, Map, MapName, PortData, Rule, Ruleset, Stamp};
+use crate::mapping::changes::differing_services;
 use crate::mapping::{Family, Mapping, MappingSet, Scope, Selector, Service, is_disjoint};
 
 /// A second mapping that answers while the gate is open.
@@ -12,18 +12,32 @@ pub struct Trial<'a> {
     pub mapping: &'a MappingSet,
     /// How long the kernel keeps the gate open.
     pub time: Duration,
+    /// Whether its connectionless flows are tracked in a zone of their own. Without one, a client
+    /// that keeps sending stays with the trial when it is over; but a kernel may have no zones.
+    pub zone: bool,
 }
 
-/// The table that should be in the kernel.
+/// The table that should be in the kernel. That of no mapping does nothing, but lets connections
+/// which were translated go on.
 pub fn desired(mapping: &MappingSet, trial: Option<Trial<'_>>, stamp: Option<Stamp>) -> Ruleset {
     let mut ruleset = Ruleset::default();
     lay(&mut ruleset, Layer::Active, mapping);
     if let Some(trial) = trial {
         lay(&mut ruleset, Layer::Trial, trial.mapping);
         ruleset.gate = Some(Gate { timeout: trial.time, left: trial.time });
+        if trial.zone {
+            lay_zone(&mut ruleset, mapping, trial.mapping);
+        }
+    }
+    if ruleset.maps.is_empty() {
+        // Not the chains but the rules that translate keep connection tracking awake
+        // (`nf_ct_netns_get` in `nft_nat_init`), and without it nothing is translated.
+        let name = MapName::Ports(Layer::Active, Scope::Both, Family::Both);
+        ruleset.maps.insert(name, Map::empty(name));
     }
     for hook in Hook::ALL {
-        let mut rules = vec![Rule::ForThisHost(stamp.filter(|_| hook == Hook::Prerouting))];
+        let stamp = stamp.filter(|_| hook == Hook::Prerouting);
+        let mut rules = vec![Rule::ForThisHost(stamp), Rule::OnlyNewTcp];
         if trial.is_some() {
             rules.push(Rule::Gate(hook));
             let lookups = lookups(&ruleset, Layer::Trial, hook);
@@ -42,10 +56,10 @@ fn lay(ruleset: &mut Ruleset, layer: Layer, mapping: &MappingSet) {
         let service = group[0].service;
         if is_disjoint(group) {
             for m in group {
-                let name = MapName::Ports(layer, m.selector.scope, m.selector.family);
+                let name = MapName::Ports(layer, m.selector.scope(), m.selector.family());
                 let map = ruleset.maps.entry(name).or_insert_with(|| Map::Ports(Vec::new()));
                 if let Map::Ports(elements) = map {
-                    let target = Target { to: m.to, comment: m.comment.clone() };
+                    let target = PortData { to: m.to, comment: m.comment.clone() };
                     elements.push((service, target));
                 }
             }
@@ -60,6 +74,19 @@ fn lay(ruleset: &mut Ruleset, layer: Layer, mapping: &MappingSet) {
     }
 }
 
+/// Flows of connections are never tracked apart: a connection from before must go on.
+fn lay_zone(ruleset: &mut Ruleset, mapping: &MappingSet, trial: &MappingSet) {
+    let mut services = differing_services(mapping, trial);
+    services.retain(|service| service.protocol.is_connectionless());
+    if services.is_empty() {
+        return;
+    }
+    ruleset.maps.insert(MapName::Zoned, Map::Zoned(services));
+    for hook in Hook::ALL {
+        ruleset.chains.insert(ChainName::Zone(hook), vec![Rule::Zone]);
+    }
+}
+
 /// The rules of one hook that consult the maps of one layer. The order among them cannot matter,
 /// as no connection is meant by two maps; the one with the plain entries is the first.
 fn lookups(ruleset: &Ruleset, layer: Layer, hook: Hook) -> Vec<Rule> {
@@ -71,6 +98,7 @@ fn lookups(ruleset: &Ruleset, layer: Layer, hook: Hook) -> Vec<Rule> {
             }
             MapName::Ports(..) => {}
             MapName::Selected(_) => rules.push(Rule::Dispatch(layer)),
+            MapName::Zoned => {}
         }
     }
     rules
@@ -90,42 +118,70 @@ impl Ruleset {
         let selected = self.maps.get(&MapName::Selected(layer)).into_iter().flat_map(|map| {
             let services: &[Service] = match map {
                 Map::Selected(services) => services,
-                Map::Ports(_) => &[],
+                Map::Ports(_) | Map::Zoned(_) => &[],
             };
             services.iter().flat_map(|s| self.chains.get(&ChainName::Service(layer, *s))).flatten()
         });
-        let selected = selected.filter_map(|rule| match rule {
+        let selected = selected.filter_map(|rule| match rule.modern() {
             Rule::Select(mapping) => Some((**mapping).clone()),
             _ => None,
         });
         MappingSet::new(plain.chain(selected).collect())
     }
 
-    /// The gate, if it stands before the active layer. A gate that no rule asks is what remains of
-    /// a trial that has ended.
-    pub fn asked_gate(&self) -> Option<Gate> {
-        let asked = Hook::ALL.into_iter().any(|hook| {
+    /// The gate, if the active layer is behind it. A gate that no rule names is what remains of a
+    /// trial that has ended.
+    pub fn trial_gate(&self) -> Option<Gate> {
+        let named = Hook::ALL.into_iter().any(|hook| {
             let rules = self.chains.get(&ChainName::Hook(Layer::Active, hook));
             rules.into_iter().flatten().any(|rule| matches!(rule, Rule::Gate(_)))
         });
-        self.gate.filter(|_| asked)
+        self.gate.filter(|_| named)
     }
 
-    /// This table, with the trial of another one beside it that nobody asks any more; `None` if
-    /// that one has no trial that runs.
+    /// Whether flows of a trial are tracked in a zone of their own.
+    pub fn has_zone(&self) -> bool {
+        self.maps.contains_key(&MapName::Zoned)
+    }
+
+    /// Whether rules of an earlier build translate the address too.
+    pub fn redirects(&self) -> bool {
+        self.chains.values().flatten().any(|rule| matches!(rule, Rule::Redirect(_)))
+    }
+
+    /// This table, with the trial of another one beside it that no packet is sent to any more;
+    /// `None` if that one has no trial that runs.
     ///
     /// The way from a trial to the table without it leads over this one. To the kernel a packet
     /// belongs to the generation in which its first rule was looked up, but a map is looked up in
     /// the generation of that moment: one that was sent to the trial's layer just before it
     /// vanished would find the maps there empty, and be refused.
     pub fn beside_trial_of(&self, other: &Ruleset) -> Option<Ruleset> {
-        let gate = other.asked_gate().filter(|gate| !gate.left.is_zero())?;
+        let gate = other.trial_gate().filter(|gate| !gate.left.is_zero())?;
         let mut beside = Ruleset { gate: Some(gate), ..self.clone() };
-        let maps = other.maps.iter().filter(|(name, _)| name.layer() == Layer::Trial);
-        beside.maps.extend(maps.map(|(name, map)| (*name, map.clone())));
-        let chains = other.chains.iter().filter(|(name, _)| name.layer() == Layer::Trial);
-        beside.chains.extend(chains.map(|(name, rules)| (*name, rules.clone())));
+        for (name, map) in &other.maps {
+            // What is looked up for the zone is missed by nobody.
+            if name.layer() == Layer::Trial && *name != MapName::Zoned {
+                beside.maps.insert(*name, map.clone());
+            }
+        }
+        for (name, rules) in &other.chains {
+            if name.layer() == Layer::Trial && !matches!(name, ChainName::Zone(_)) {
+                let rules = rules.iter().map(Rule::modern).cloned().collect();
+                beside.chains.insert(*name, rules);
+            }
+        }
         Some(beside)
+    }
+
+    /// This table, with all that another one holds of a trial.
+    pub fn with_trial_of(&self, other: &Ruleset) -> Ruleset {
+        let mut with = Ruleset { gate: other.gate, ..self.clone() };
+        let maps = other.maps.iter().filter(|(name, _)| name.layer() == Layer::Trial);
+        with.maps.extend(maps.map(|(name, map)| (*name, map.clone())));
+        let chains = other.chains.iter().filter(|(name, _)| name.layer() == Layer::Trial);
+        with.chains.extend(chains.map(|(name, rules)| (*name, rules.clone())));
+        with
     }
 
     /// The stamp that the table carries.
@@ -138,12 +194,12 @@ impl Ruleset {
     }
 }
 
-fn plain_mappings(scope: Scope, family: Family, elements: &[(Service, Target)]) -> Vec<Mapping> {
-    let mapping = |(service, target): &(Service, Target)| Mapping {
+fn plain_mappings(scope: Scope, family: Family, elements: &[(Service, PortData)]) -> Vec<Mapping> {
+    let mapping = |(service, target): &(Service, PortData)| Mapping {
         service: *service,
         selector: Selector::of(scope, family),
         to: target.to,
-        comment: target.comment.as_ref().map(Arc::clone),
+        comment: target.comment.clone(),
     };
     elements.iter().map(mapping).collect()
 }

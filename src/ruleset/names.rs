@@ -14,6 +14,9 @@ pub enum ChainName {
     /// In the active layer a base chain (`prerouting`, `output`); in the trial layer the chain
     /// that the gate goes to (`trial-prerouting`, `trial-output`).
     Hook(Layer, Hook),
+    /// The base chains that have the flows of a trial tracked apart: `trial-zone-prerouting`,
+    /// `trial-zone-output`.
+    Zone(Hook),
 }
 
 /// The maps that we know.
@@ -23,12 +26,16 @@ pub enum MapName {
     Ports(Layer, Scope, Family),
     /// Service to its chain: `selected`, `trial-selected`.
     Selected(Layer),
+    /// The connectionless services that a trial is about; a set: `trial-zoned`.
+    Zoned,
 }
 
 /// The gate of a trial: set `trial` of nf_proto, with timeouts.
 pub const GATE: &str = "trial";
 
 const TRIAL_PREFIX: &str = "trial-";
+const ZONE_PREFIX: &str = "trial-zone-";
+const ZONED: &str = "trial-zoned";
 
 fn split_layer(name: &str) -> (Layer, &str) {
     match name.strip_prefix(TRIAL_PREFIX) {
@@ -50,6 +57,7 @@ impl ChainName {
     pub const fn layer(self) -> Layer {
         match self {
             ChainName::Service(layer, _) | ChainName::Hook(layer, _) => layer,
+            ChainName::Zone(_) => Layer::Trial,
         }
     }
 }
@@ -58,6 +66,7 @@ impl fmt::Display for ChainName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ChainName::Hook(layer, hook) => write!(f, "{}{}", layer.prefix(), hook.name()),
+            ChainName::Zone(hook) => write!(f, "{ZONE_PREFIX}{}", hook.name()),
             ChainName::Service(layer, s) => {
                 write!(f, "{}{}-{}", layer.prefix(), s.protocol, s.port)
             }
@@ -69,8 +78,12 @@ impl FromStr for ChainName {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
+        let hook = |rest: &str| Hook::ALL.into_iter().find(|h| h.name() == rest);
+        if let Some(rest) = name.strip_prefix(ZONE_PREFIX) {
+            return hook(rest).map(ChainName::Zone).ok_or(());
+        }
         let (layer, rest) = split_layer(name);
-        if let Some(hook) = Hook::ALL.into_iter().find(|h| h.name() == rest) {
+        if let Some(hook) = hook(rest) {
             return Ok(ChainName::Hook(layer, hook));
         }
         let (protocol, port) = rest.split_once('-').ok_or(())?;
@@ -99,6 +112,17 @@ impl MapName {
     pub const fn layer(self) -> Layer {
         match self {
             MapName::Ports(layer, _, _) | MapName::Selected(layer) => layer,
+            MapName::Zoned => Layer::Trial,
+        }
+    }
+}
+
+impl MapName {
+    /// What it is to nft.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            MapName::Ports(..) | MapName::Selected(_) => "map",
+            MapName::Zoned => "set",
         }
     }
 }
@@ -110,6 +134,7 @@ impl fmt::Display for MapName {
                 write!(f, "{}{}", layer.prefix(), Self::base(*scope, *family))
             }
             MapName::Selected(layer) => write!(f, "{}selected", layer.prefix()),
+            MapName::Zoned => f.write_str(ZONED),
         }
     }
 }
@@ -118,6 +143,9 @@ impl FromStr for MapName {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
+        if name == ZONED {
+            return Ok(MapName::Zoned);
+        }
         let (layer, rest) = split_layer(name);
         if rest == "selected" {
             return Ok(MapName::Selected(layer));

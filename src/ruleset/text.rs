@@ -6,9 +6,22 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{
-    ChainName, GATE, Hook, Layer, Map, MapName, PRIORITY, Rule, Ruleset, TABLE, Target, map_shape,
+    BaseChain, ChainName, GATE, Layer, Map, MapName, PortData, Rule, Ruleset, TABLE, TRIAL_ZONE,
+    desired, map_shape,
 };
-use crate::mapping::{Family, Mapping, Protocol, Scope, Service};
+use crate::mapping::{Family, Mapping, MappingSet, Protocol, Scope, Service};
+
+/// A script for `nft -f` that makes the table of a mapping, whatever was there before.
+pub struct Script<'a>(pub &'a MappingSet);
+
+impl Display for Script<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let table = desired(self.0, None, None);
+        // The first line makes the second work where there is no table yet.
+        writeln!(f, "#!/usr/sbin/nft -f\n")?;
+        write!(f, "table inet {TABLE}\ndelete table inet {TABLE}\n\n{table}")
+    }
+}
 
 impl Display for Ruleset {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -30,13 +43,14 @@ impl Display for Ruleset {
 }
 
 fn write_map(f: &mut Formatter<'_>, name: MapName, map: &Map) -> fmt::Result {
-    let data = match map {
-        Map::Ports(_) => "inet_service",
-        Map::Selected(_) => "verdict",
+    let (kind, data) = match map {
+        Map::Ports(_) => ("map", " : inet_service"),
+        Map::Selected(_) => ("map", " : verdict"),
+        Map::Zoned(_) => ("set", ""),
     };
     let shape = map_shape(map.len());
-    writeln!(f, "\tmap {name} {{")?;
-    writeln!(f, "\t\ttype inet_proto . inet_service : {data}")?;
+    writeln!(f, "\t{kind} {name} {{")?;
+    writeln!(f, "\t\ttype inet_proto . inet_service{data}")?;
     writeln!(f, "\t\tsize {}", shape.size)?;
     match map {
         Map::Ports(elements) => {
@@ -50,6 +64,9 @@ fn write_map(f: &mut Formatter<'_>, name: MapName, map: &Map) -> fmt::Result {
         }
         Map::Selected(services) => {
             write_elements(f, services.iter().map(|s| SelectedElement(name.layer(), s)))?;
+        }
+        Map::Zoned(services) => {
+            write_elements(f, services.iter().map(Key))?;
         }
     }
     writeln!(f, "\t}}\n")
@@ -67,12 +84,20 @@ fn write_elements(
     Ok(())
 }
 
-struct PortElement<'a>(&'a Service, &'a Target);
+struct Key<'a>(&'a Service);
+
+impl Display for Key<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} . {}", self.0.protocol, self.0.port)
+    }
+}
+
+struct PortElement<'a>(&'a Service, &'a PortData);
 
 impl Display for PortElement<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self(service, target) = self;
-        write!(f, "{} . {}", service.protocol, service.port)?;
+        Key(service).fmt(f)?;
         write_comment(f, target.comment.as_deref())?;
         write!(f, " : {}", target.to)
     }
@@ -84,7 +109,7 @@ impl Display for SelectedElement<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self(layer, service) = self;
         let chain = ChainName::Service(*layer, **service);
-        write!(f, "{} . {} : goto {chain}", service.protocol, service.port)
+        write!(f, "{} : goto {chain}", Key(service))
     }
 }
 
@@ -99,9 +124,9 @@ fn write_gate(f: &mut Formatter<'_>, timeout: Duration) -> fmt::Result {
 
 fn write_chain(f: &mut Formatter<'_>, name: ChainName, rules: &[Rule]) -> fmt::Result {
     writeln!(f, "\tchain {name} {{")?;
-    if let ChainName::Hook(Layer::Active, hook) = name {
-        let hook = hook.name();
-        writeln!(f, "\t\ttype nat hook {hook} priority {PRIORITY}; policy accept;")?;
+    if let Some(BaseChain { kind, hook, priority, policy, .. }) = name.base() {
+        let (kind, hook, policy) = (kind.name(), hook.name(), policy.name());
+        writeln!(f, "\t\ttype {kind} hook {hook} priority {priority}; policy {policy};")?;
     }
     for rule in rules {
         writeln!(f, "\t\t{rule}")?;
@@ -119,37 +144,51 @@ impl Display for Rule {
                     None => Ok(()),
                 }
             }
-            Rule::Gate(hook) => write_gate_rule(f, *hook),
-            Rule::Lookup(map) => write_lookup(f, *map),
-            Rule::Dispatch(layer) => {
-                write!(f, "meta l4proto . th dport vmap @{}", MapName::Selected(*layer))
+            Rule::OnlyNewTcp => f.write_str("tcp flags != syn / fin,syn,rst,ack return"),
+            Rule::Gate(hook) => {
+                write!(f, "meta nfproto @{GATE} goto {}", ChainName::Hook(Layer::Trial, *hook))
             }
-            Rule::Select(mapping) => write_select(f, mapping),
+            Rule::Lookup(_) | Rule::Select(_) => write_translation(f, self, "dnat"),
+            Rule::Redirect(rule) => write_translation(f, rule, "redirect"),
+            Rule::Dispatch(layer) => {
+                write!(f, "{KEY} vmap @{}", MapName::Selected(*layer))
+            }
+            Rule::Zone => {
+                write!(f, "meta nfproto @{GATE} {KEY} @{} fib daddr type local ", MapName::Zoned)?;
+                write!(f, "ct original zone set {TRIAL_ZONE}")
+            }
         }
     }
 }
 
-fn write_gate_rule(f: &mut Formatter<'_>, hook: Hook) -> fmt::Result {
-    write!(f, "meta nfproto @{GATE} goto {}", ChainName::Hook(Layer::Trial, hook))
+/// What maps are looked up by.
+const KEY: &str = "meta l4proto . th dport";
+
+fn write_translation(f: &mut Formatter<'_>, rule: &Rule, statement: &str) -> fmt::Result {
+    match rule {
+        Rule::Lookup(map) => write_lookup(f, *map, statement),
+        Rule::Select(mapping) => write_select(f, mapping, statement),
+        other => other.fmt(f),
+    }
 }
 
-fn write_lookup(f: &mut Formatter<'_>, map: MapName) -> fmt::Result {
+fn write_lookup(f: &mut Formatter<'_>, map: MapName, statement: &str) -> fmt::Result {
     if let MapName::Ports(_, _, family) = map {
         write_family(f, family)?;
     }
     let protocols: Vec<_> = Protocol::ALL.iter().map(|p| p.name()).collect();
     let protocols = protocols.join(", ");
-    write!(f, "meta l4proto {{ {protocols} }} redirect to :meta l4proto . th dport map @{map}")
+    write!(f, "meta l4proto {{ {protocols} }} {statement} to :{KEY} map @{map}")
 }
 
-fn write_select(f: &mut Formatter<'_>, mapping: &Mapping) -> fmt::Result {
+fn write_select(f: &mut Formatter<'_>, mapping: &Mapping, statement: &str) -> fmt::Result {
     let selector = &mapping.selector;
     write!(f, "meta l4proto {} ", mapping.service.protocol)?;
-    let matches = selector.matches.as_deref();
+    let matches = selector.matches();
     let interfaces = matches.map(|m| m.interfaces.as_slice()).unwrap_or_default();
     // A packet made on this machine has no arriving interface. That is how one chain serves
     // both hooks.
-    match selector.scope {
+    match selector.scope() {
         Scope::External if interfaces.is_empty() => f.write_str("iif != 0 ")?,
         Scope::Local => f.write_str("iif 0 ")?,
         Scope::External | Scope::Both => {}
@@ -157,13 +196,13 @@ fn write_select(f: &mut Formatter<'_>, mapping: &Mapping) -> fmt::Result {
     write_alternatives(f, "iifname", interfaces, |i| format!("\"{i}\""))?;
     let sources = matches.map(|m| m.sources.as_slice()).unwrap_or_default();
     let addresses = matches.map(|m| m.addresses.as_slice()).unwrap_or_default();
-    let ip = if selector.family == Family::Ipv6 { "ip6" } else { "ip" };
+    let ip = if selector.family() == Family::Ipv6 { "ip6" } else { "ip" };
     if sources.is_empty() && addresses.is_empty() {
-        write_family(f, selector.family)?;
+        write_family(f, selector.family())?;
     }
     write_alternatives(f, &format!("{ip} saddr"), sources, network)?;
     write_alternatives(f, &format!("{ip} daddr"), addresses, network)?;
-    write!(f, "counter redirect to :{}", mapping.to)?;
+    write!(f, "counter {statement} to :{}", mapping.to)?;
     write_comment(f, mapping.comment.as_deref())
 }
 

@@ -109,12 +109,53 @@ def test_the_rules_may_be_files_of_the_host(world):
     assert host.mapping() == {80: 3000, 25: 2525}
 
 
-def test_absent_removes_everything_once(world):
+def test_absent_until_the_next_boot_only(world):
+    host = world.hosts[5]
+    before = host.mapping()
+    world.play([portmap(state="absent", persist=False)], "-l", "host6")
+    assert host.ruleset() == ""
+    host.run("portmap", "restore")
+    assert host.mapping() == before
+
+
+def test_absent_removes_everything_once_and_for_good(world):
     for options, expected in ((["--check"], ["host6"]), ([], ["host6"]), ([], [])):
-        answer = world.play([portmap(state="absent", persist=True)], *options, "-l", "host6")
+        answer = world.play([portmap(state="absent")], *options, "-l", "host6")
         assert answer.rc == 0, answer.text
         assert answer.changed == expected
+    world.hosts[5].run("portmap", "restore")
     assert world.hosts[5].ruleset() == ""
+
+
+def test_a_note_may_begin_with_a_hyphen(world):
+    host = world.hosts[5]
+    answer = world.play([portmap(rules=RULES, note="--force, said the ticket")], "-l", "host6")
+    assert answer.rc == 0, answer.text
+    assert "--force, said the ticket" in host.run("portmap", "history").stdout
+    answer = world.play([portmap(state="rolled_back", note="-x")], "-l", "host6")
+    assert answer.rc == 0, answer.text
+
+
+def test_a_name_with_a_newline_is_refused_or_quoted(world):
+    files = {"web\n": {"ports": {"80": 3000}}}
+    answer = world.play([portmap(files=files)], "-l", "host6")
+    assert answer.failed == ["host6"]
+    assert "cannot be the name of a rules file" in answer.last("host6")["msg"]
+    # A rules file has no such port; were the line broken, it would have another mapping.
+    for port in ("80\n", "80: 81\n"):
+        answer = world.play([portmap(rules={"ports": {port: 3000}})], "-l", "host6")
+        assert answer.failed == ["host6"], answer.text
+        assert "\\n" in answer.last("host6")["msg"] or "not a" in answer.last("host6")["msg"]
+
+
+def test_a_failure_after_the_kernel_was_changed_is_reported_as_a_change(world):
+    host = world.hosts[5]
+    script = '#!/bin/sh\necho \'{"version": 1, "errors": [{"message": "half done"}]}\' >&2\nexit 3\n'
+    host.put("/usr/local/bin/portmap-half", script, 0o755)
+    answer = world.play([portmap(rules=RULES, executable="portmap-half")], "-l", "host6")
+    assert answer.failed == ["host6"]
+    assert answer.last("host6")["changed"] is True
+    assert "half done" in answer.last("host6")["msg"]
 
 
 BAD = {"ports": {"80": 3000, "70000": 8443}}
@@ -159,7 +200,7 @@ def test_one_host_that_rejects_the_rules_saves_all(world):
 def test_nonsense_is_refused(world):
     for args, said in (
         ({"rules": RULES, "src": ["/etc/portmap"]}, "mutually exclusive"),
-        ({"state": "absent", "rules": RULES}, "says nothing"),
+        ({"state": "absent", "rules": RULES}, "cannot be used"),
         ({"rules": RULES, "generation": 3}, "rolled_back"),
         ({"rules": 80}, "must be a mapping"),
         ({"rules": RULES, "executable": "portmap-that-is-not-there"}, "portmap-nft"),

@@ -58,19 +58,111 @@ def test_files_that_contradict_each_other_change_no_host(world):
     assert [host.ruleset() for host in world.hosts] == before
 
 
+def without_portmap(world, *hosts):
+    for host in hosts:
+        host.run("rm", "-f", "/usr/bin/portmap", "/usr/local/bin/portmap")
+
+
+def test_the_role_says_what_to_set_before_it_changes_a_host(world):
+    two = world.hosts[:2]
+    without_portmap(world, two[1])
+    for host in two:
+        host.run("rm", "-rf", "/etc/portmap")
+    answer = role(world, FILES, "-l", "host1,host2", portmap_install="auto")
+    assert answer.failed, answer.text
+    assert "portmap_deb" in answer.text and "host2" in answer.text
+    answer = role(world, FILES, "-l", "host2", portmap_install="deb", portmap_deb="/nowhere.deb")
+    assert answer.failed == ["host2"]
+    assert "'/nowhere.deb'" in answer.text
+    answer = role(world, {}, "-l", "host1", portmap_install="auto")
+    assert answer.failed == ["host1"]
+    assert "Set portmap_rules" in answer.text
+    assert not any(host.exists("/etc/portmap") for host in two)
+
+
+def test_the_default_uses_the_portmap_that_is_on_the_host(world):
+    answer = role(world, FILES, "-l", "host1", portmap_install="auto")
+    assert answer.rc == 0, answer.text
+    assert world.hosts[0].mapping() == {80: 3000, 25: 2525}
+
+
 def test_the_binary_can_come_from_the_controller(world):
     binary = world.path / "portmap-for-hosts"
     binary.write_bytes(world.portmap)
-    for host in world.hosts[:2]:
-        host.run("rm", "/usr/bin/portmap")
+    hosts = world.hosts[:2]
+    without_portmap(world, *hosts)
+    for host in hosts:
+        # Just enough of systemd for the role to find it.
+        host.run("mkdir", "-p", "/run/systemd/system", "/etc/systemd/system")
+        host.put("/usr/local/bin/systemctl", SYSTEMCTL, 0o755)
     limit = ("-l", "host1,host2")
-    options = {"portmap_install": "binary", "portmap_binary": str(binary)}
+    options = {"portmap_install": "auto", "portmap_binary": str(binary)}
     answer = role(world, FILES, *limit, "--check", **options)
     assert answer.rc == 0, answer.text
     for expected in (["host1", "host2"], []):
         answer = role(world, FILES, *limit, **options)
         assert answer.rc == 0, answer.text
         assert answer.changed == expected
+    unit = hosts[0].read("/etc/systemd/system/portmap-nft.service")
+    assert "ExecStart=/usr/local/bin/portmap restore\n" in unit
+    assert "/usr/bin/portmap" not in unit and unit.endswith("portmap-nft-again.service\n")
+    assert hosts[0].exists("/etc/systemd/system/portmap-nft-again.service")
+    assert "daemon-reload" in hosts[0].read("/var/log/systemctl")
+    for host in hosts:
+        host.run("rm", "-rf", "/run/systemd/system", "/usr/local/bin/systemctl")
+
+
+SYSTEMCTL = """#!/bin/sh
+echo "$@" >>/var/log/systemctl
+case "$*" in *is-enabled*) echo enabled ;; *show*) echo LoadState=loaded; echo ActiveState=active ;; esac
+"""
+
+
+# The playbooks of the collection
+
+
+def playbook(world, name, *options, **variables):
+    given = {"portmap_install": "none", "portmap_files": FILES, **variables}
+    return world.playbook("portmap.portmap." + name, *options, variables=given)
+
+
+def test_a_rollout_in_waves_stops_at_the_first_failure(world):
+    wrong = {"web": {"ports": {"80": 3001}}}
+    # Nobody listens there, so that the first wave does not confirm.
+    answer = playbook(
+        world, "waves", portmap_files=wrong, portmap_check_ports=[80], portmap_trial_seconds=30
+    )
+    assert answer.failed == ["host1"], answer.text
+    assert set(answer.recap) == {"host1"}, answer.text
+    assert [host.mapping().get(80) for host in world.hosts] == [3000] * 10
+
+
+def test_a_rollout_in_waves_covers_all_hosts(world):
+    files = {**FILES, "more": {"ports": {"443": 8443}}}
+    answer = playbook(world, "waves", portmap_files=files)
+    assert answer.rc == 0, answer.text
+    assert answer.changed == sorted(ALL)
+    assert all(host.mapping()[443] == 8443 for host in world.hosts)
+    assert playbook(world, "waves").rc == 0
+
+
+def test_an_audit_names_the_hosts_that_differ_and_changes_nothing(world):
+    answer = playbook(world, "audit")
+    assert answer.rc == 0, answer.text
+    drifted, forgetful, edited = world.hosts[2], world.hosts[4], world.hosts[6]
+    drifted.run("nft", "delete", "table", "inet", "portmap")
+    forgetful.run("portmap", "persist", "--off")
+    edited.put("/etc/portmap/web.yaml", "ports:\n  80: 3999\n")
+    before = [host.ruleset() for host in world.hosts]
+    answer = playbook(world, "audit", "--diff")
+    assert answer.failed == ["host3", "host5", "host7"], answer.text
+    assert "host3 differs: active mapping." in answer.text
+    assert "host5 differs: mapping restored at boot." in answer.text
+    assert "host7 differs: rules files." in answer.text
+    assert [host.ruleset() for host in world.hosts] == before
+    assert "3999" in edited.read("/etc/portmap/web.yaml")
+    assert playbook(world, "waves").rc == 0
+    assert playbook(world, "audit").rc == 0
 
 
 def test_absent_leaves_no_file_and_no_redirect(world):
@@ -80,3 +172,6 @@ def test_absent_leaves_no_file_and_no_redirect(world):
         assert answer.changed == expected
     assert [host.ruleset() for host in world.hosts] == [""] * 10
     assert world.hosts[0].run("ls", "/etc/portmap").stdout == ""
+    for host in world.hosts:
+        host.run("portmap", "restore")
+    assert [host.ruleset() for host in world.hosts] == [""] * 10

@@ -35,7 +35,7 @@ make_base() {
     rm -rf "$base"
     mkdir -p "$base"
     debootstrap --variant=minbase \
-        --include=systemd,systemd-sysv,dbus,nftables,iproute2,libnftnl11,libmnl0,man-db \
+        --include=systemd,systemd-sysv,dbus,nftables,iproute2,libnftnl11,libmnl0,man-db,rpm \
         "$release" "$base" "$where" >"$TARGET/boot-base/debootstrap.log" 2>&1 ||
         { tail -n 20 "$TARGET/boot-base/debootstrap.log" >&2; exit 1; }
     rm -rf "$base"/var/cache/apt/archives/*.deb

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::support::net::counts;
-use crate::support::{Namespace, NoAnswer, World, answer};
+use crate::support::{Namespace, NoAnswer, World, answer, wait_until};
 
 /// Plain entries, one with selectors, a comment, a range.
 const SOME_OF_EVERYTHING: &str = "\
@@ -48,13 +48,15 @@ fn the_listing_reads_well() {
 	chain prerouting {
 		type nat hook prerouting priority dstnat - 1; policy accept;
 		fib daddr type != local return
-		meta l4proto { tcp, udp, dccp, sctp, udplite } redirect to :meta l4proto . th dport map @ports
+		tcp flags != syn / fin,syn,rst,ack return
+		meta l4proto { tcp, udp, dccp, sctp, udplite } dnat to :meta l4proto . th dport map @ports
 	}
 
 	chain output {
 		type nat hook output priority -101; policy accept;
 		fib daddr type != local return
-		meta l4proto { tcp, udp, dccp, sctp, udplite } redirect to :meta l4proto . th dport map @ports
+		tcp flags != syn / fin,syn,rst,ack return
+		meta l4proto { tcp, udp, dccp, sctp, udplite } dnat to :meta l4proto . th dport map @ports
 	}
 }
 "#;
@@ -248,6 +250,7 @@ fn two_applies_at_once_end_in_one_of_the_two_states() {
     }
 }
 
+/// That it also notices what was done is the next test.
 #[test]
 fn nothing_is_lost_when_another_program_commits_all_the_time() {
     const ROUNDS: usize = 60;
@@ -274,6 +277,40 @@ fn nothing_is_lost_when_another_program_commits_all_the_time() {
     let fresh = Namespace::new();
     fresh.apply(&format!("ports: {{ 80: {}, 443: 8443 }}", 3000 + ROUNDS / 3));
     assert_eq!(host.table(), fresh.table());
+}
+
+/// Without compare and swap, the first transaction would leave port 80 out, and only a second one
+/// could repair that.
+#[test]
+fn what_another_program_does_between_reading_and_committing_is_seen() {
+    let before = "ports: { 80: 3000, 81: 3000 }";
+    let after = "ports: { 80: 3000, 81: 3000, 443: 8443 }";
+    let fresh = Namespace::new();
+    fresh.apply(before);
+    fresh.file("new.yaml", after);
+    let command = ["apply", "new.yaml"];
+    let seen = fresh.portmap_injected("sendto", "delay_enter=1", 1, command);
+    let commit = seen.first_commit();
+    seen.hits().succeeds();
+
+    let host = Namespace::new();
+    host.apply(before);
+    host.file("new.yaml", after);
+    let generation = host.ruleset_generation();
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            host.portmap_injected("sendto", "delay_enter=2000000", commit, command).hits()
+        });
+        // The last thing before the commit.
+        let intent = host.dir().join("state/generations/000002.yaml");
+        wait_until("the intent is on disk", || intent.exists());
+        host.nft("delete element inet portmap ports { tcp . 80 }");
+        assert_eq!(host.ruleset_generation(), generation + 1, "the commit came first");
+        run.join().unwrap().succeeds();
+    });
+
+    assert_eq!(host.table(), fresh.table());
+    assert_eq!(host.ruleset_generation(), generation + 2);
 }
 
 #[test]
@@ -371,7 +408,7 @@ fn a_copied_stamp_is_not_believed() {
     let rules = host.dir().join("rules.yaml");
     let apply = ["apply".as_ref(), rules.as_os_str(), "--state-dir".as_ref(), state.as_os_str()];
     let outcome = other.portmap(apply).run().succeeds();
-    assert!(outcome.stdout.contains("~ 80/tcp -> 3000 (was 6666)"), "{outcome}");
+    assert!(outcome.stdout.contains("~ 80/tcp: 6666 -> 3000"), "{outcome}");
     assert_eq!(other.table(), host.table());
 }
 
@@ -388,10 +425,10 @@ fn growing_is_not_mistaken_for_somebody_elses_doing() {
 #[test]
 fn warnings_are_repeated() {
     let host = Namespace::new();
-    let first = host.apply("ports: { 8080: 4000 }");
+    let first = host.apply("ports: { 80: 40000 }");
     assert!(first.stderr.contains("warning"), "{first}");
     let generation = host.ruleset_generation();
-    let second = host.apply("ports: { 8080: 4000 }");
+    let second = host.apply("ports: { 80: 40000 }");
     assert_eq!(second.stderr, first.stderr);
     assert_eq!(host.ruleset_generation(), generation);
 }

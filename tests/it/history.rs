@@ -176,7 +176,10 @@ fn status_tells_generation_drift_and_boot() {
     host.nft("add element inet portmap ports { tcp . 81 : 3001 }");
     let status = host.status();
     assert_eq!((&status["generation"], &status["drift"]), (&json!(2), &json!("+ 81/tcp -> 3001")));
-    host.portmap(["status"]).run().succeeds().says("behind portmap's back: + 81/tcp -> 3001");
+    host.portmap(["status"])
+        .run()
+        .succeeds()
+        .says("another program has changed the mapping: + 81/tcp -> 3001");
 
     host.apply(&to(3000));
     assert_eq!(host.status()["drift"], Value::Null);
@@ -304,4 +307,38 @@ fn a_dry_run_of_clear_changes_nothing() {
     host.portmap(["clear", "--detailed-exitcode"]).run().succeeds();
     host.portmap(["rollback"]).run().succeeds();
     assert_eq!(host.table(), table);
+}
+
+/// Which files of the history a run opens, each as often as it does.
+fn opened(host: &Namespace, words: &[&str]) -> Vec<String> {
+    let log = host.dir().join("opens.log");
+    let mut strace = host.command("strace");
+    strace.args(["-f", "-q", "-e", "trace=open,openat,openat2", "-o"]).arg(&log);
+    strace.arg(crate::support::portmap::PROGRAM).args(words).current_dir(host.dir());
+    host.output(strace.env("PORTMAP_STATE_DIR", host.dir().join("state")), "");
+    let log = std::fs::read_to_string(log).unwrap();
+    let name = |line: &str| Some(line.split_once("/generations/")?.1.split('"').next()?.to_owned());
+    log.lines().filter_map(name).filter(|name| !name.is_empty()).collect()
+}
+
+#[test]
+fn each_generation_is_read_once_and_none_where_nothing_has_changed() {
+    let host = Namespace::new();
+    for port in 3001..=3050 {
+        host.apply(&to(port));
+    }
+    let again = opened(&host, &["apply", "rules.yaml"]);
+    assert!(again.len() <= 1, "it is in force: {again:?}");
+    host.nft("add table inet foreign");
+    let again = opened(&host, &["apply", "rules.yaml"]);
+    assert!(again.len() <= 1, "nobody has touched our table: {again:?}");
+
+    host.file("new.yaml", &to(4000));
+    let mut names = opened(&host, &["apply", "new.yaml"]);
+    names.retain(|name| !name.starts_with("000051"));
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    // Before the lock is taken, the active one has been looked at already.
+    assert!(names.len() == 50 && all <= 51, "each of 50, once: {all} of {}", names.len());
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use portmap::iptables::Script;
+use portmap::formats::iptables::Script;
 use portmap::mapping::Family;
 
 use crate::support::arbitrary::mapping_sets;
@@ -64,7 +64,7 @@ fn load(host: &Namespace, program: &str, backend: &str, script: &str) {
 }
 
 #[test]
-fn iptables_redirects_the_same_connections() {
+fn iptables_translates_the_same_connections() {
     let world = World::new().with_second_link();
     let _servers = [
         world.host.serve("app", 3000),
@@ -111,7 +111,7 @@ COMMIT
 ";
 
 #[test]
-fn what_iptables_cannot_redirect_is_said_in_a_comment() {
+fn what_iptables_cannot_translate_is_said_in_a_comment() {
     let host = Namespace::new();
     let rules = host.file("rules.yaml", RULES);
     for program in ["iptables", "ip6tables"] {

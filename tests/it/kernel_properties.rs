@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use portmap::kernel::{Kernel, Snapshot};
+use portmap::kernel::{Extent, Kernel, Netlink, Snapshot};
 use portmap::mapping::MappingSet;
 use portmap::plan::{Step, plan};
 use portmap::ruleset::{Observed, Ruleset, Trial, desired};
@@ -36,8 +36,8 @@ fn for_any<S: Strategy>(
     outcome.unwrap_or_else(|why| panic!("{why}"));
 }
 
-fn snapshot(kernel: &mut Kernel) -> Result<Snapshot, TestCaseError> {
-    kernel.snapshot().map_err(|e| TestCaseError::fail(e.to_string()))
+fn snapshot(kernel: &mut impl Kernel) -> Result<Snapshot, TestCaseError> {
+    kernel.snapshot(Extent::Whole).map_err(|e| TestCaseError::fail(e.to_string()))
 }
 
 /// Commits the plan. It may be `altered` on its way.
@@ -45,7 +45,7 @@ fn reach(
     wanted: Option<&Ruleset>,
     altered: impl Fn(&mut Step),
 ) -> Result<Option<Observed>, TestCaseError> {
-    let mut kernel = Kernel::open().map_err(|e| TestCaseError::fail(e.to_string()))?;
+    let mut kernel = Netlink::open().map_err(|e| TestCaseError::fail(e.to_string()))?;
     let Snapshot { generation, table } = snapshot(&mut kernel)?;
     let mut steps = plan(wanted, table.as_ref());
     steps.iter_mut().for_each(altered);
@@ -67,7 +67,7 @@ fn without_counters(step: &mut Step) {
 }
 
 fn table(mapping: &MappingSet, trial: Option<&MappingSet>) -> Option<Ruleset> {
-    let trial = trial.map(|mapping| Trial { mapping, time: Duration::from_secs(3600) });
+    let trial = trial.map(|mapping| Trial { mapping, time: Duration::from_secs(3600), zone: true });
     (!mapping.is_empty() || trial.is_some()).then(|| desired(mapping, trial, None))
 }
 
@@ -121,7 +121,7 @@ fn nft_makes_of_our_text_what_we_make() {
             reach(None, as_it_is)?;
             host.nft_script(&wanted.to_string());
             let theirs = host.blocks();
-            let mut kernel = Kernel::open().expect("as before");
+            let mut kernel = Netlink::open().expect("as before");
             is_as_wanted(snapshot(&mut kernel)?.table, Some(&wanted))?;
             prop_assert_eq!(ours, theirs, "{}", wanted);
             Ok(())

@@ -1,24 +1,33 @@
 //! The tests that need a kernel, the program, or both. Each works in network namespaces of its
 //! own and leaves the machine's ruleset alone; see [`support`].
 
+mod arguments;
+mod as_if_it_listened;
 mod changes;
 mod commands;
+mod connections;
 mod docs;
+mod earlier_build;
 mod examples;
 mod history;
 mod iptables;
 mod kernel_facts;
 mod kernel_properties;
 mod kill;
+mod lingering;
 mod many;
+mod output;
 mod persist;
 mod privileges;
 mod properties;
 mod redirects;
+mod repairs;
 mod schemas;
+mod selectors;
 mod state;
 mod support;
 mod trial;
+mod trial_udp;
 
 /// First in a list of failures, this one explains the others.
 #[test]

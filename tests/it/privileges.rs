@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{Namespace, has_other_users};
+use crate::support::{Namespace, needs_other_users};
 
 #[test]
 fn checking_and_rendering_need_no_privileges() {
@@ -37,9 +37,7 @@ fn applying_without_privileges_says_which_one_is_missing() {
 
 #[test]
 fn root_does_not_believe_a_file_that_others_may_write() {
-    if !has_other_users() {
-        return;
-    }
+    needs_other_users();
     let host = Namespace::new();
     let rules = host.file("rules.yaml", "ports: { 80: 3000 }");
 

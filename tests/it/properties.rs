@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use portmap::changes::{Change, changes};
-use portmap::mapping::{Family, Mapping, MappingSet, Port, Scope, Selector, Service};
-use portmap::output::{fold, fold_changes};
+use portmap::mapping::changes::{Change, changes};
+use portmap::mapping::words::{fold, fold_changes};
+use portmap::mapping::{
+    Digest, Family, Mapping, MappingSet, Port, Scope, Selector, Service, Target,
+};
 use portmap::plan::{Step, plan, reason_to_rebuild, restamp};
 use portmap::ruleset::{
-    ChainName, Counter, Hook, Layer, Map, MapName, MapShape, Observed, Rule, Ruleset, Stamp,
-    Target, Trial, desired, map_shape,
+    ChainName, Counter, Hook, Layer, Map, MapName, MapShape, Observed, PortData, Rule, Ruleset,
+    Stamp, Trial, desired, map_shape,
 };
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -29,15 +31,20 @@ struct Wanted {
 impl Wanted {
     /// `None`: no table at all.
     fn ruleset(&self) -> Option<Ruleset> {
-        let trial = self.trial.as_ref().map(|(mapping, time)| Trial { mapping, time: *time });
+        let trial =
+            self.trial.as_ref().map(|(mapping, time)| Trial { mapping, time: *time, zone: true });
         (!self.mapping.is_empty() || trial.is_some())
             .then(|| desired(&self.mapping, trial, self.stamp))
     }
 }
 
 fn stamps() -> impl Strategy<Value = Stamp> {
-    (any::<u64>(), any::<u32>(), any::<Option<u64>>())
-        .prop_map(|(generation, ruleset, input)| Stamp { generation, ruleset, input })
+    (any::<u64>(), any::<u32>(), any::<Option<[u8; 3]>>()).prop_map(
+        |(generation, ruleset, input)| {
+            let input = input.map(|input| Digest::of([&input[..]]));
+            Stamp { generation: portmap::mapping::GenerationId::new(generation), ruleset, input }
+        },
+    )
 }
 
 /// Two that have much in common, as what is and what is to be mostly do.
@@ -72,6 +79,8 @@ struct Fate {
     /// Maps that are as large as they have elements.
     tight: bool,
     uncounted: bool,
+    /// Made by a build that translated with `redirect`, and every packet.
+    earlier: bool,
     /// What somebody did to objects that look like ours.
     tampering: Vec<Tampering>,
 }
@@ -93,13 +102,15 @@ fn fates() -> impl Strategy<Value = Fate> {
         prop_oneof![4 => Just(vec![]), 1 => Just(vec!["chain strange".to_owned()])],
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
     )
-        .prop_map(|(counts, left, foreign, tight, uncounted)| Fate {
+        .prop_map(|(counts, left, foreign, tight, uncounted, earlier)| Fate {
             counts,
             left,
             foreign,
             tight,
             uncounted,
+            earlier,
             tampering: Vec::new(),
         })
 }
@@ -132,10 +143,12 @@ impl Tampering {
                 match (self, maps.into_iter().nth(at).expect("within")) {
                     (Tampering::Redirect(_, to), Map::Ports(elements)) => {
                         let at = index.index(elements.len());
-                        elements[at].1.to = *to;
+                        elements[at].1.to = Target::new(*to);
                     }
                     (_, Map::Ports(elements)) => _ = elements.remove(index.index(elements.len())),
-                    (_, Map::Selected(list)) => _ = list.remove(index.index(list.len())),
+                    (_, Map::Selected(list) | Map::Zoned(list)) => {
+                        _ = list.remove(index.index(list.len()))
+                    }
                 }
             }
             Tampering::DropRule(index) | Tampering::SwapRules(index) => {
@@ -157,9 +170,23 @@ impl Tampering {
                 ruleset.chains.entry(ChainName::Service(*layer, *service)).or_default();
             }
             Tampering::AddMap(layer, scope, family, service, to) => {
-                let elements = vec![(*service, Target { to: *to, comment: None })];
+                let elements = vec![(*service, PortData { to: Target::new(*to), comment: None })];
                 let name = MapName::Ports(*layer, *scope, *family);
                 ruleset.maps.entry(name).or_insert(Map::Ports(elements));
+            }
+        }
+    }
+}
+
+/// The table as earlier builds made it.
+fn make_earlier(ruleset: &mut Ruleset) {
+    ruleset.maps.remove(&MapName::Zoned);
+    ruleset.chains.retain(|name, _| !matches!(name, ChainName::Zone(_)));
+    for rules in ruleset.chains.values_mut() {
+        rules.retain(|rule| *rule != Rule::OnlyNewTcp);
+        for rule in rules {
+            if matches!(rule, Rule::Lookup(_) | Rule::Select(_)) {
+                *rule = Rule::Redirect(Box::new(rule.clone()));
             }
         }
     }
@@ -172,6 +199,9 @@ impl Fate {
         }
         for tampering in &self.tampering {
             tampering.with(&mut ruleset);
+        }
+        if self.earlier {
+            make_earlier(&mut ruleset);
         }
         let mut observed = observe(&ruleset, |name, map| {
             let usual = map_shape(map.len());
@@ -194,7 +224,8 @@ impl Fate {
             }
         }
         for (name, rules) in &ruleset.chains {
-            for (i, _) in rules.iter().enumerate().filter(|(_, r)| matches!(r, Rule::Select(_))) {
+            let counting = |r: &Rule| matches!(r.modern(), Rule::Select(_));
+            for (i, _) in rules.iter().enumerate().filter(|(_, r)| counting(r)) {
                 let counter = next();
                 if counter.packets > 0 {
                     observed.counters.rules.insert((*name, i), counter);
@@ -261,11 +292,11 @@ fn with_stamp_of(found: &Ruleset, wanted: Option<&Ruleset>) -> Ruleset {
 fn counters(observed: &Observed, layer: Layer) -> BTreeMap<Mapping, Counter> {
     let mut counters = BTreeMap::new();
     for m in &observed.ruleset.mapping(layer) {
-        let map = MapName::Ports(layer, m.selector.scope, m.selector.family);
+        let map = MapName::Ports(layer, m.selector.scope(), m.selector.family());
         let chain = ChainName::Service(layer, m.service);
         let counter = match observed.ruleset.chains.get(&chain) {
             Some(rules) => {
-                let same = |r: &Rule| matches!(r, Rule::Select(other) if **other == *m);
+                let same = |r: &Rule| matches!(r.modern(), Rule::Select(other) if **other == *m);
                 let at = rules.iter().position(same).expect("of the mapping");
                 observed.counters.rules.get(&(chain, at)).copied()
             }
@@ -289,7 +320,7 @@ fn common_elements(a: &Ruleset, b: &Ruleset) -> Vec<(MapName, Service)> {
             (Map::Ports(a), Some(Map::Ports(b))) => {
                 common.extend(a.iter().filter(|e| b.contains(e)).map(|(s, _)| (*name, *s)));
             }
-            (Map::Selected(a), Some(Map::Selected(b))) => {
+            (Map::Selected(a), Some(Map::Selected(b))) | (Map::Zoned(a), Some(Map::Zoned(b))) => {
                 common.extend(a.iter().filter(|s| b.contains(s)).map(|s| (*name, *s)));
             }
             _ => {}
@@ -300,14 +331,10 @@ fn common_elements(a: &Ruleset, b: &Ruleset) -> Vec<(MapName, Service)> {
 
 /// The elements that a step makes or removes.
 fn elements(step: &Step) -> Vec<(MapName, Service)> {
-    let selected = |layer: &Layer, services: &[Service]| {
-        services.iter().map(|s| (MapName::Selected(*layer), *s)).collect()
-    };
     match step {
         Step::AddPorts { map, elements } => elements.iter().map(|(s, ..)| (*map, *s)).collect(),
-        Step::DeletePorts { map, services } => services.iter().map(|s| (*map, *s)).collect(),
-        Step::AddSelected { layer, services } | Step::DeleteSelected { layer, services } => {
-            selected(layer, services)
+        Step::AddServices { map, services } | Step::DeleteElements { map, services } => {
+            services.iter().map(|s| (*map, *s)).collect()
         }
         _ => Vec::new(),
     }
@@ -338,7 +365,7 @@ proptest! {
         let table = desired(&set, None, None);
         prop_assert_eq!(table.mapping(Layer::Active), set.clone());
         prop_assert_eq!(table.mapping(Layer::Trial), MappingSet::default());
-        let trial = Trial { mapping: &other, time: Duration::from_secs(9) };
+        let trial = Trial { mapping: &other, time: Duration::from_secs(9), zone: true };
         let table = desired(&set, Some(trial), None);
         prop_assert_eq!(table.mapping(Layer::Active), set);
         prop_assert_eq!(table.mapping(Layer::Trial), other);
@@ -399,6 +426,7 @@ proptest! {
         // With the end of a trial its counts join those of what stays, which is then made anew.
         let joins = before.gate.is_some() && after.gate.is_none();
         let fate = if joins { Fate { counts: vec![0], ..fate } } else { fate };
+        let fate = Fate { earlier: false, ..fate };
         let observed = fate.of(before.clone());
         if reason_to_rebuild(&after, &observed).is_some() {
             return Ok(());
@@ -479,14 +507,14 @@ proptest! {
             prop_assert_eq!((run.first, run.last), (part[0], part[part.len() - 1]));
             let width = part.len() as u16 - 1;
             prop_assert_eq!(run.last.service.port.get() - run.first.service.port.get(), width);
-            prop_assert_eq!(run.last.to.get() - run.first.to.get(), width);
+            prop_assert_eq!(run.last.to.port().get() - run.first.to.port().get(), width);
         }
     }
 
     #[test]
     fn a_new_stamp_changes_nothing_else((wanted, _) in pairs(), fate in fates(), stamp in stamps()) {
         let Some(before) = wanted.ruleset() else { return Ok(()) };
-        let observed = Fate { foreign: Vec::new(), ..fate }.of(before);
+        let observed = Fate { foreign: Vec::new(), earlier: false, ..fate }.of(before);
         let after = Wanted { stamp: Some(stamp), ..wanted }.ruleset().expect("as before");
         let steps = restamp(Some(&after), Some(&observed));
         prop_assert!(steps.len() <= 2, "{}", text(&steps));
@@ -499,10 +527,12 @@ proptest! {
 
 #[test]
 fn the_names_of_our_maps_and_chains_are_read_back() {
+    round_trips(&MapName::Zoned);
     for layer in [Layer::Active, Layer::Trial] {
         round_trips(&MapName::Selected(layer));
         for hook in Hook::ALL {
             round_trips(&ChainName::Hook(layer, hook));
+            round_trips(&ChainName::Zone(hook));
         }
         for scope in Scope::ALL {
             for family in Family::ALL {
@@ -518,7 +548,7 @@ fn many(n: u16) -> MappingSet {
     let mapping = |n| Mapping {
         service: Service { protocol: portmap::mapping::Protocol::Tcp, port: port(n) },
         selector: Selector::ANYONE,
-        to: port(65535),
+        to: Target::new(port(65535)),
         comment: None,
     };
     MappingSet::new((1..=n).map(mapping).collect())
@@ -533,6 +563,7 @@ fn a_map_that_grows_too_large_to_count_and_shrinks_again() -> Result<(), TestCas
         foreign: Vec::new(),
         tight: true,
         uncounted: false,
+        earlier: false,
         tampering: Vec::new(),
     };
     for (before, after) in [(10, 5000), (4096, 4097), (5000, 10), (4097, 4096), (100, 101)] {

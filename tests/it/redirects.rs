@@ -206,7 +206,10 @@ fn a_source_is_where_the_client_is() {
 #[test]
 fn an_address_is_the_one_that_the_client_called() {
     let world = World::new().with_address("192.0.2.10/24").with_address("2001:db8::10/64");
-    let _app = world.host.serve("app", 3000);
+    // A UDP server that is to answer from a second address must listen on it.
+    let udp_places = ["192.0.2.1", "192.0.2.10", "[2001:db8::10]"].map(|a| format!("{a}:3000"));
+    let places: Vec<_> = udp_places.iter().map(|place| Udp(place)).collect();
+    let _app = world.host.serve_at("app", &[&[Tcp("[::]:3000")], &places[..]].concat());
 
     world
         .host

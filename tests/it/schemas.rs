@@ -59,6 +59,11 @@ fn every_command_prints_what_its_schema_says() {
 
     let outcome = host.says_as("check", &["check", "rules.yaml"]);
     assert_ne!(outcome.json()["warnings"], serde_json::json!([]), "{outcome}");
+    for format in ["nft", "iptables", "ip6tables"] {
+        let outcome = host.says_as("render", &["render", "--format", format, "rules.yaml"]);
+        let text = host.portmap(["render", "-q", "--format", format, "rules.yaml"]).run().stdout;
+        assert_eq!(outcome.json()["script"], text, "{outcome}");
+    }
     host.says_as("status", &["status"]);
     host.says_as("history", &["history"]);
     host.says_as("show", &["show"]);
@@ -188,7 +193,7 @@ const RIGHT: &[&str] = &[
     "ports: { 1-2: 3-4 }",
     "ports: [{ port: 80, to: 3000, protocol: [tcp, udp], families: ipv4 }]",
     "ports: [{ port: '80-81', to: '3000-3001', interfaces: eth0 }]",
-    "ports: { 80: { to: 3000, sources: '::1', addresses: '::ffff:0:0/97' } }",
+    "ports: { 80: { to: 3000, sources: '::1', addresses: '2001:db8::/97' } }",
     "ports: { 80: { to: 3000, interfaces: [abcdefghijklmno, 'abcdefghijklmno*'] } }",
     "ports: { 80: { to: 3000, sources: [] } }\ndefaults: { sources: [192.0.2.0/24] }",
     "ports: { 80: 3000 }\ndefaults:",
@@ -280,6 +285,10 @@ const BEYOND: &[(&str, &str)] = &[
         "ports: { 80: { to: 3000, scope: local, interfaces: eth0 } }",
     ),
     ("another family's networks", "ports: { 80: { to: 3000, families: ipv4, sources: '::1' } }"),
+    ("IPv4-mapped networks", "ports: { 80: { to: 3000, sources: '::ffff:10.9.1.0/120' } }"),
+    ("addresses that no host has", "ports: { 80: { to: 3000, addresses: 224.0.0.1 } }"),
+    ("a swap", "ports: { 80: 81, 81: 80 }"),
+    ("a range into itself", "ports: { 80-83: 82-85 }"),
     ("host bits", "ports: { 80: { to: 3000, sources: 192.0.2.1/24 } }"),
     (
         "a comment of too many bytes",

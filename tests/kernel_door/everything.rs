@@ -1,14 +1,14 @@
 //! A ruleset with every kind of map, chain and rule, and the nft text that means the same.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use portmap::mapping::{
-    Family, InterfacePattern, Mapping, Matches, Port, Protocol, Scope, Selector, Service,
+    Comment, Family, GenerationId, InterfacePattern, Mapping, Matches, Port, Protocol, Scope,
+    Selector, Service, Target,
 };
 use portmap::plan::Step;
 use portmap::ruleset::{
-    ChainName, Counter, Gate, Hook, Layer, Map, MapName, MapShape, Rule, Ruleset, Stamp, Target,
+    ChainName, Counter, Gate, Hook, Layer, Map, MapName, MapShape, PortData, Rule, Ruleset, Stamp,
 };
 
 pub const PREROUTING: ChainName = ChainName::Hook(Layer::Active, Hook::Prerouting);
@@ -29,16 +29,16 @@ pub fn tcp(number: u16) -> Service {
     service(Protocol::Tcp, number)
 }
 
-pub fn target(to: u16, comment: Option<&str>) -> Target {
-    Target { to: port(to), comment: comment.map(Arc::from) }
+pub fn target(to: u16, comment: Option<&str>) -> PortData {
+    PortData { to: Target::new(port(to)), comment: comment.map(|text| Comment::new(text).unwrap()) }
 }
 
 /// A rule for 990/tcp; `matches` are interfaces, sources, addresses.
 pub fn select(scope: Scope, family: Family, matches: [&[&str]; 3], to: u16) -> Rule {
     let [interfaces, sources, addresses] = matches;
     let interface = |name: &&str| match name.strip_suffix('*') {
-        Some(prefix) => InterfacePattern::Prefix(prefix.into()),
-        None => InterfacePattern::Name((*name).into()),
+        Some(prefix) => InterfacePattern::prefix(prefix).unwrap(),
+        None => InterfacePattern::name(name).unwrap(),
     };
     let matches = Matches {
         interfaces: interfaces.iter().map(interface).collect(),
@@ -46,13 +46,18 @@ pub fn select(scope: Scope, family: Family, matches: [&[&str]; 3], to: u16) -> R
         addresses: addresses.iter().map(|net| net.parse().unwrap()).collect(),
     };
     let selector = Selector::new(scope, family, matches).unwrap();
-    Rule::Select(Box::new(Mapping { service: tcp(990), selector, to: port(to), comment: None }))
+    Rule::Select(Box::new(Mapping {
+        service: tcp(990),
+        selector,
+        to: Target::new(port(to)),
+        comment: None,
+    }))
 }
 
 pub fn commented(rule: Rule, comment: &str) -> Rule {
     match rule {
         Rule::Select(mut mapping) => {
-            mapping.comment = Some(comment.into());
+            mapping.comment = Some(Comment::new(comment).unwrap());
             Rule::Select(mapping)
         }
         other => other,
@@ -77,8 +82,8 @@ pub fn make(ruleset: &Ruleset) -> Vec<Step> {
                 map: *name,
                 elements: list.iter().map(|(s, t)| (*s, t.clone(), None)).collect(),
             },
-            Map::Selected(list) => {
-                Step::AddSelected { layer: name.layer(), services: list.clone() }
+            Map::Selected(list) | Map::Zoned(list) => {
+                Step::AddServices { map: *name, services: list.clone() }
             }
         });
     }
@@ -103,13 +108,19 @@ pub fn everything() -> Ruleset {
         (ipv4, Map::Ports(vec![(tcp(81), target(3001, None))])),
         (trial, Map::Ports(vec![(udplite, target(1, None))])),
         (MapName::Selected(Layer::Active), Map::Selected(vec![tcp(990)])),
+        (MapName::Zoned, Map::Zoned(vec![service(Protocol::Udp, 53), udplite])),
     ]
     .into();
     let minute = Duration::from_secs(60);
     ruleset.gate = Some(Gate { timeout: minute, left: minute });
-    let stamp = Stamp { generation: 12, ruleset: 57, input: Some(0x1f00_c2d3_e4f5_a6b7) };
+    let stamp = Stamp {
+        generation: GenerationId::new(12),
+        ruleset: 57,
+        input: "1f00c2d3e4f5a6b78091a2b3c4d5e6f7".parse().ok(),
+    };
     let prerouting = vec![
         Rule::ForThisHost(Some(stamp)),
+        Rule::OnlyNewTcp,
         Rule::Gate(Hook::Prerouting),
         Rule::Lookup(PORTS),
         Rule::Lookup(ipv4),
@@ -119,6 +130,8 @@ pub fn everything() -> Ruleset {
         (ChainName::Hook(Layer::Trial, Hook::Prerouting), vec![Rule::Lookup(trial)]),
         (PREROUTING, prerouting),
         (OUTPUT, vec![Rule::ForThisHost(None), Rule::Lookup(PORTS)]),
+        (ChainName::Zone(Hook::Prerouting), vec![Rule::Zone]),
+        (ChainName::Zone(Hook::Output), vec![Rule::Zone]),
         (ChainName::Service(Layer::Active, tcp(990)), selectors()),
     ]
     .into();
@@ -180,43 +193,57 @@ table inet portmap {
         size 64
         elements = { tcp . 990 : goto tcp-990 }
     }
+    set trial-zoned {
+        type inet_proto . inet_service
+        size 64
+        elements = { udp . 53, udplite . 65535 }
+    }
     set trial {
         type nf_proto
         flags timeout
         elements = { ipv4 timeout 1m, ipv6 timeout 1m }
     }
     chain tcp-990 {
-        meta l4proto tcp iif != 0 ip saddr { 10.0.0.0/8, 203.0.113.0/24 } ip daddr { 192.0.2.10, 192.0.2.12 } counter packets 0 bytes 0 redirect to :1 comment "ftps for the scanner"
-        meta l4proto tcp iifname { "eth0", "wg*" } ip6 saddr 2001:db8::/32 counter packets 0 bytes 0 redirect to :2
-        meta l4proto tcp iifname "wg*" meta nfproto ipv4 counter packets 0 bytes 0 redirect to :3
-        meta l4proto tcp iifname { "eth0", "eth1" } counter packets 0 bytes 0 redirect to :4
-        meta l4proto tcp iifname "exactly15chars0" ip saddr 10.1.0.0/17 ip daddr 1.2.3.4 counter packets 0 bytes 0 redirect to :5
-        meta l4proto tcp ip6 saddr 2001:db8::/33 ip6 daddr fe80::1 counter packets 0 bytes 0 redirect to :6
-        meta l4proto tcp ip6 saddr { 2001:db8::/32, 2001:db9::1 } ip6 daddr { ::1, fe80::1 } counter packets 0 bytes 0 redirect to :7
-        meta l4proto tcp ip saddr { 0.0.0.0/1, 255.0.0.0/8 } counter packets 0 bytes 0 redirect to :8
-        meta l4proto tcp ip saddr { 10.0.0.0/9, 10.128.0.0/10, 11.0.0.1 } counter packets 0 bytes 0 redirect to :9
-        meta l4proto tcp ip6 saddr { ::/16, ff00::/8 } counter packets 0 bytes 0 redirect to :10
-        meta l4proto tcp ip saddr 0.0.0.0/0 counter packets 0 bytes 0 redirect to :11
-        meta l4proto tcp ip saddr { 10.0.0.0/31, 10.0.0.4 } counter packets 0 bytes 0 redirect to :12
-        meta l4proto tcp iif 0 counter packets 0 bytes 0 redirect to :13
-        meta l4proto tcp iif != 0 meta nfproto ipv6 counter packets 0 bytes 0 redirect to :14
-        meta l4proto tcp counter packets 0 bytes 0 redirect to :15
+        meta l4proto tcp iif != 0 ip saddr { 10.0.0.0/8, 203.0.113.0/24 } ip daddr { 192.0.2.10, 192.0.2.12 } counter packets 0 bytes 0 dnat to :1 comment "ftps for the scanner"
+        meta l4proto tcp iifname { "eth0", "wg*" } ip6 saddr 2001:db8::/32 counter packets 0 bytes 0 dnat to :2
+        meta l4proto tcp iifname "wg*" meta nfproto ipv4 counter packets 0 bytes 0 dnat to :3
+        meta l4proto tcp iifname { "eth0", "eth1" } counter packets 0 bytes 0 dnat to :4
+        meta l4proto tcp iifname "exactly15chars0" ip saddr 10.1.0.0/17 ip daddr 1.2.3.4 counter packets 0 bytes 0 dnat to :5
+        meta l4proto tcp ip6 saddr 2001:db8::/33 ip6 daddr fe80::1 counter packets 0 bytes 0 dnat to :6
+        meta l4proto tcp ip6 saddr { 2001:db8::/32, 2001:db9::1 } ip6 daddr { ::1, fe80::1 } counter packets 0 bytes 0 dnat to :7
+        meta l4proto tcp ip saddr { 0.0.0.0/1, 255.0.0.0/8 } counter packets 0 bytes 0 dnat to :8
+        meta l4proto tcp ip saddr { 10.0.0.0/9, 10.128.0.0/10, 11.0.0.1 } counter packets 0 bytes 0 dnat to :9
+        meta l4proto tcp ip6 saddr { ::/16, ff00::/8 } counter packets 0 bytes 0 dnat to :10
+        meta l4proto tcp ip saddr 0.0.0.0/0 counter packets 0 bytes 0 dnat to :11
+        meta l4proto tcp ip saddr { 10.0.0.0/31, 10.0.0.4 } counter packets 0 bytes 0 dnat to :12
+        meta l4proto tcp iif 0 counter packets 0 bytes 0 dnat to :13
+        meta l4proto tcp iif != 0 meta nfproto ipv6 counter packets 0 bytes 0 dnat to :14
+        meta l4proto tcp counter packets 0 bytes 0 dnat to :15
     }
     chain trial-prerouting {
-        meta l4proto { tcp, udp, dccp, sctp, udplite } redirect to :meta l4proto . th dport map @trial-ports
+        meta l4proto { tcp, udp, dccp, sctp, udplite } dnat to :meta l4proto . th dport map @trial-ports
     }
     chain prerouting {
         type nat hook prerouting priority -101; policy accept;
-        fib daddr type != local return comment "generation 12, ruleset 57, input 1f00c2d3e4f5a6b7"
+        fib daddr type != local return comment "generation 12, ruleset 57, input 1f00c2d3e4f5a6b78091a2b3c4d5e6f7"
+        tcp flags != syn / fin,syn,rst,ack return
         meta nfproto @trial goto trial-prerouting
-        meta l4proto { tcp, udp, dccp, sctp, udplite } redirect to :meta l4proto . th dport map @ports
-        meta nfproto ipv4 meta l4proto { tcp, udp, dccp, sctp, udplite } redirect to :meta l4proto . th dport map @external-ipv4
+        meta l4proto { tcp, udp, dccp, sctp, udplite } dnat to :meta l4proto . th dport map @ports
+        meta nfproto ipv4 meta l4proto { tcp, udp, dccp, sctp, udplite } dnat to :meta l4proto . th dport map @external-ipv4
         meta l4proto . th dport vmap @selected
+    }
+    chain trial-zone-prerouting {
+        type filter hook prerouting priority -300; policy accept;
+        meta nfproto @trial meta l4proto . th dport @trial-zoned fib daddr type local ct original zone set 28781
+    }
+    chain trial-zone-output {
+        type filter hook output priority -300; policy accept;
+        meta nfproto @trial meta l4proto . th dport @trial-zoned fib daddr type local ct original zone set 28781
     }
     chain output {
         type nat hook output priority -101; policy accept;
         fib daddr type != local return
-        meta l4proto { tcp, udp, dccp, sctp, udplite } redirect to :meta l4proto . th dport map @ports
+        meta l4proto { tcp, udp, dccp, sctp, udplite } dnat to :meta l4proto . th dport map @ports
     }
 }
 "#;

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use everything::*;
 use nix::sched::{CloneFlags, unshare};
-use portmap::kernel::{CommitError, Kernel};
+use portmap::kernel::{CommitError, Extent, Kernel, Netlink};
 use portmap::mapping::{Family, Protocol, Scope, Service};
 use portmap::plan::Step;
 use portmap::ruleset::{
-    ChainName, Counter, Layer, Map, MapName, MapShape, Observed, Rule, Ruleset, Stamp, Target,
+    ChainName, Counter, Layer, Map, MapName, MapShape, Observed, PortData, Rule, Ruleset, Stamp,
 };
 
 /// Runs a story in a fresh network namespace.
@@ -82,13 +82,13 @@ fn json() -> Vec<String> {
 }
 
 fn commit(steps: &[Step]) {
-    let mut kernel = Kernel::open().unwrap();
+    let mut kernel = Netlink::open().unwrap();
     let generation = kernel.generation().unwrap();
     kernel.commit(steps, generation).unwrap();
 }
 
 fn observe() -> Observed {
-    Kernel::open().unwrap().snapshot().unwrap().table.expect("the table is there")
+    Netlink::open().unwrap().snapshot(Extent::Whole).unwrap().table.expect("the table is there")
 }
 
 /// The same, but for the time that passes between two looks at a gate.
@@ -140,20 +140,20 @@ fn nft_makes_the_same_of_the_same_text() {
 #[test]
 fn a_stale_generation_changes_nothing() {
     in_namespace(|| {
-        let mut kernel = Kernel::open().unwrap();
+        let mut kernel = Netlink::open().unwrap();
         let stale = kernel.generation().unwrap();
         nft(&["-f", "-"], "table ip other {}");
         let outcome = kernel.commit(&[Step::AddTable], stale);
         assert!(matches!(outcome, Err(CommitError::Raced)), "{outcome:?}");
-        assert!(kernel.snapshot().unwrap().table.is_none());
+        assert!(kernel.snapshot(Extent::Whole).unwrap().table.is_none());
         let fresh = kernel.generation().unwrap();
         kernel.commit(&[Step::AddTable], fresh).unwrap();
-        let seen = kernel.snapshot().unwrap();
+        let seen = kernel.snapshot(Extent::Whole).unwrap();
         assert_eq!((seen.generation, seen.table), (fresh + 1, Some(Observed::default())));
     });
 }
 
-type Element = (Service, Target, Option<Counter>);
+type Element = (Service, PortData, Option<Counter>);
 
 fn many(protocol: Protocol, count: u16) -> Vec<Element> {
     (1..=count).map(|n| (service(protocol, n), target(n, None), None)).collect()
@@ -166,7 +166,7 @@ fn one_map(shape: MapShape, elements: Vec<Element>) -> Vec<Step> {
 
 /// What the kernel says to steps that it does not take.
 fn refused(steps: &[Step]) -> String {
-    let mut kernel = Kernel::open().unwrap();
+    let mut kernel = Netlink::open().unwrap();
     let generation = kernel.generation().unwrap();
     let error = kernel.commit(steps, generation).unwrap_err();
     assert_eq!(kernel.generation().unwrap(), generation, "nothing is changed");
@@ -192,7 +192,7 @@ fn what_is_refused_is_named() {
         );
         commit(&one_map(PLAIN, many(Protocol::Tcp, 3)));
         assert_eq!(
-            refused(&[Step::DeletePorts { map: PORTS, services: vec![tcp(1), tcp(4)] }]),
+            refused(&[Step::DeleteElements { map: PORTS, services: vec![tcp(1), tcp(4)] }]),
             "commit: delete element 4/tcp from map ports: no such file or directory (os error 2)"
         );
         let handle = 4711;
@@ -201,8 +201,8 @@ fn what_is_refused_is_named() {
             "commit: delete rule (handle 4711) from chain output: \
              no such file or directory (os error 2)"
         );
-        let (name, layer) = (MapName::Selected(Layer::Active), Layer::Active);
-        let selected = Step::AddSelected { layer, services: vec![tcp(5)] };
+        let name = MapName::Selected(Layer::Active);
+        let selected = Step::AddServices { map: name, services: vec![tcp(5)] };
         assert_eq!(
             refused(&[Step::AddMap { name, shape: PLAIN }, selected]),
             "commit: add element 5/tcp to map selected: no such file or directory (os error 2)"
@@ -263,15 +263,11 @@ fn every_step_has_its_way_back() {
             steps.extend(handles.into_iter().map(|handle| Step::DeleteRule { chain, handle }));
         }
         for (name, map) in &wanted.maps {
-            steps.push(match map {
-                Map::Ports(list) => Step::DeletePorts {
-                    map: *name,
-                    services: list.iter().map(|(service, _)| *service).collect(),
-                },
-                Map::Selected(list) => {
-                    Step::DeleteSelected { layer: name.layer(), services: list.clone() }
-                }
-            });
+            let services = match map {
+                Map::Ports(list) => list.iter().map(|(service, _)| *service).collect(),
+                Map::Selected(list) | Map::Zoned(list) => list.clone(),
+            };
+            steps.push(Step::DeleteElements { map: *name, services });
             steps.push(Step::DeleteMap(*name));
         }
         steps.extend([Step::ShutGate, Step::DeleteGate]);
@@ -279,7 +275,7 @@ fn every_step_has_its_way_back() {
         commit(&steps);
         assert_eq!(observe(), Observed::default());
         commit(&[Step::DeleteTable]);
-        assert!(Kernel::open().unwrap().snapshot().unwrap().table.is_none());
+        assert!(Netlink::open().unwrap().snapshot(Extent::Whole).unwrap().table.is_none());
     });
 }
 
@@ -303,13 +299,14 @@ fn the_gate_shuts_by_itself() {
 #[test]
 fn the_stamp_is_read_alone() {
     in_namespace(|| {
-        let mut kernel = Kernel::open().unwrap();
+        let mut kernel = Netlink::open().unwrap();
         assert_eq!(kernel.stamp().unwrap(), None);
         commit(&[Step::AddTable]);
         assert_eq!(kernel.stamp().unwrap(), None);
         commit(&[Step::AddChain(PREROUTING)]);
         assert_eq!(kernel.stamp().unwrap(), None);
-        let stamp = Stamp { generation: 3, ruleset: 9, input: None };
+        let stamp =
+            Stamp { generation: portmap::mapping::GenerationId::new(3), ruleset: 9, input: None };
         let rule = |stamp| add_rule(PREROUTING, None, Rule::ForThisHost(stamp), Counter::default());
         commit(&[rule(Some(stamp)), rule(None)]);
         assert_eq!(kernel.stamp().unwrap(), Some(stamp));

@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use portmap::mapping::{
-    COMMENT_MAX, Family, INTERFACE_NAME_MAX, InterfacePattern, Mapping, MappingSet, Matches, Port,
-    Protocol, Scope, Selector, Service,
+    Comment, Family, INTERFACE_NAME_MAX, InterfacePattern, Mapping, MappingSet, Matches, Port,
+    Protocol, Scope, Selector, Service, Target,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -51,9 +50,13 @@ fn varied(mut run: Vec<Mapping>, edit: u8) -> Vec<Mapping> {
     for mapping in &mut run {
         match edit {
             1 => return Vec::new(),
-            2 => mapping.to = Port::new(mapping.to.get() ^ 1).unwrap_or(mapping.to),
-            3 => mapping.comment = Some("another one".into()),
-            4 => mapping.selector = Selector::of(mapping.selector.scope, mapping.selector.family),
+            2 => {
+                mapping.to = Port::new(mapping.to.port().get() ^ 1).map_or(mapping.to, Target::new)
+            }
+            3 => mapping.comment = Some(Comment::new("another one").unwrap()),
+            4 => {
+                mapping.selector = Selector::of(mapping.selector.scope(), mapping.selector.family())
+            }
             _ => {}
         }
     }
@@ -63,18 +66,20 @@ fn varied(mut run: Vec<Mapping>, edit: u8) -> Vec<Mapping> {
 /// Neighbouring ports that go to neighbouring ports: 1 to 4 of them.
 fn runs() -> impl Strategy<Value = Vec<Mapping>> {
     (mappings(), 0..4u16).prop_map(|(first, more)| {
-        let further = |port: Port, n: u16| Port::new(port.get().checked_add(n)?);
         let nth = |n| {
-            let port = further(first.service.port, n)?;
-            let service = Service { port, ..first.service };
-            Some(Mapping { service, to: further(first.to, n)?, ..first.clone() })
+            let service = Service { port: first.service.port.further(n)?, ..first.service };
+            Some(Mapping { service, to: first.to.further(n)?, ..first.clone() })
         };
         (0..=more).filter_map(nth).collect()
     })
 }
 
+pub fn targets() -> impl Strategy<Value = Target> {
+    ports().prop_map(Target::new)
+}
+
 pub fn mappings() -> impl Strategy<Value = Mapping> {
-    (services(), ports(), selectors(), prop::option::of(comments()))
+    (services(), targets(), selectors(), prop::option::of(comments()))
         .prop_map(|(service, to, selector, comment)| Mapping { service, to, selector, comment })
 }
 
@@ -108,16 +113,23 @@ fn matches() -> impl Strategy<Value = Matches> {
 }
 
 fn ipv4() -> impl Strategy<Value = IpNet> {
-    (any::<u32>(), 0..=32u8).prop_map(|(bits, len)| {
+    let plain = (any::<u32>(), 0..=32u8).prop_map(|(bits, len)| {
         IpNet::V4(Ipv4Net::new(Ipv4Addr::from(bits), len).expect("a length").trunc())
+    });
+    let is_unspecified =
+        |net: &IpNet| net.prefix_len() >= 8 && net.addr().to_string().starts_with("0.");
+    plain.prop_filter("an address of a host", move |net| {
+        !(is_unspecified(net) || net.addr().is_multicast() && net.prefix_len() >= 4)
     })
 }
 
 fn ipv6() -> impl Strategy<Value = IpNet> {
-    let plain = (any::<u128>(), 0..=128u8).prop_map(|(bits, len)| {
+    let plain = (any::<u128>(), 0..=127u8).prop_map(|(bits, len)| {
         IpNet::V6(Ipv6Net::new(Ipv6Addr::from(bits), len).expect("a length").trunc())
     });
-    plain.prop_filter("IPv4 in disguise", |net| net.addr().to_canonical() == net.addr())
+    let usable =
+        |net: &IpNet| net.addr().to_canonical() == net.addr() && !net.addr().is_multicast();
+    plain.prop_filter("an address of a host", usable)
 }
 
 pub fn interfaces() -> impl Strategy<Value = InterfacePattern> {
@@ -127,15 +139,15 @@ pub fn interfaces() -> impl Strategy<Value = InterfacePattern> {
         name.len() <= INTERFACE_NAME_MAX && name != "." && name != ".."
     });
     (name, any::<bool>()).prop_map(|(name, is_prefix)| match is_prefix {
-        true => InterfacePattern::Prefix(name.into()),
-        false => InterfacePattern::Name(name.into()),
+        true => InterfacePattern::prefix(&name).unwrap(),
+        false => InterfacePattern::name(&name).unwrap(),
     })
 }
 
-pub fn comments() -> impl Strategy<Value = Arc<str>> {
+pub fn comments() -> impl Strategy<Value = Comment> {
     let text =
         prop_oneof!["[a-z ]{1,20}", "[^\"\\p{Cc}]{1,40}", "[-#:&*!|>'%@`{}\\[\\], ?\\\\]{1,8}"];
-    text.prop_filter("short", |text| text.len() <= COMMENT_MAX).prop_map(Arc::from)
+    text.prop_filter_map("short", |text| Comment::new(&text).ok())
 }
 
 fn without_unreachable(mappings: Vec<Mapping>) -> Vec<Mapping> {
@@ -143,7 +155,7 @@ fn without_unreachable(mappings: Vec<Mapping>) -> Vec<Mapping> {
     for mapping in mappings {
         let is_reached = |m: &Mapping| !m.selector.overlaps(&mapping.selector);
         let of_matches =
-            |m: &Mapping| m.selector.matches.is_some() && !m.selector.covers(&mapping.selector);
+            |m: &Mapping| m.selector.matches().is_some() && !m.selector.covers(&mapping.selector);
         let same = kept.iter().filter(|m| m.service == mapping.service);
         if same.into_iter().all(|m| is_reached(m) || of_matches(m)) {
             kept.push(mapping);
@@ -155,7 +167,8 @@ fn without_unreachable(mappings: Vec<Mapping>) -> Vec<Mapping> {
 fn without_chains(mappings: Vec<Mapping>) -> Vec<Mapping> {
     let services: HashSet<Service> = mappings.iter().map(|m| m.service).collect();
     let is_chain = |m: &Mapping| {
-        m.to != m.service.port && services.contains(&Service { port: m.to, ..m.service })
+        let to = m.to.port();
+        to != m.service.port && services.contains(&Service { port: to, ..m.service })
     };
     mappings.into_iter().filter(|m| !is_chain(m)).collect()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use portmap::mapping::Service;
 use portmap::plan::Step;
 use portmap::ruleset::{
-    ChainName, Counter, Counters, Gate, Map, MapName, MapShape, Observed, Rule, Ruleset, Target,
+    ChainName, Counter, Counters, Gate, Map, MapName, MapShape, Observed, PortData, Rule, Ruleset,
 };
 
 /// A network namespace, as far as it concerns us.
@@ -28,8 +28,9 @@ struct Table {
 #[derive(Clone, Debug)]
 struct ModelMap {
     shape: MapShape,
-    elements: BTreeMap<Service, (Target, Counter)>,
-    chains: BTreeSet<Service>,
+    elements: BTreeMap<Service, (PortData, Counter)>,
+    /// Of a map to chains, or of a set.
+    services: BTreeSet<Service>,
 }
 
 type Refused = Result<(), String>;
@@ -48,6 +49,8 @@ impl Model {
     pub fn new(observed: Option<&Observed>) -> Self {
         let mut model = Self { table: None, handles: 1000 };
         let Some(observed) = observed else { return model };
+        let highest = observed.handles.values().flatten().max().copied();
+        model.handles = highest.map_or(1000, |highest| highest.max(1000));
         let mut table = Table {
             gate: observed.ruleset.gate,
             foreign: observed.foreign.clone(),
@@ -58,7 +61,7 @@ impl Model {
             let mut made = ModelMap {
                 shape: observed.shapes[&name],
                 elements: BTreeMap::new(),
-                chains: BTreeSet::new(),
+                services: BTreeSet::new(),
             };
             match map {
                 Map::Ports(elements) => {
@@ -68,7 +71,9 @@ impl Model {
                     };
                     made.elements = elements.map(counted).collect();
                 }
-                Map::Selected(services) => made.chains = services.iter().copied().collect(),
+                Map::Selected(services) | Map::Zoned(services) => {
+                    made.services = services.iter().copied().collect();
+                }
             }
             table.maps.insert(name, made);
         }
@@ -95,7 +100,8 @@ impl Model {
                 MapName::Ports(..) => {
                     Map::Ports(map.elements.iter().map(|(s, (t, _))| (*s, t.clone())).collect())
                 }
-                MapName::Selected(_) => Map::Selected(map.chains.iter().copied().collect()),
+                MapName::Selected(_) => Map::Selected(map.services.iter().copied().collect()),
+                MapName::Zoned => Map::Zoned(map.services.iter().copied().collect()),
             };
             observed.ruleset.maps.insert(name, content);
             observed.shapes.insert(name, map.shape);
@@ -112,6 +118,18 @@ impl Model {
             observed.counters.rules.extend(counted.map(|(i, (.., c))| ((name, i), *c)));
         }
         Some(observed)
+    }
+
+    /// Time passes: what has a timeout has less of it left.
+    pub fn pass(&mut self, time: Duration) {
+        if let Some(gate) = self.table.as_mut().and_then(|table| table.gate.as_mut()) {
+            gate.left = gate.left.saturating_sub(time);
+        }
+    }
+
+    /// Changes the table behind everybody's back, in ways that no step of ours knows.
+    pub fn replace(&mut self, table: Option<&Observed>) {
+        *self = Self::new(table);
     }
 
     /// All steps, or none: then which, and why.
@@ -145,8 +163,11 @@ impl Table {
             Step::AddTable | Step::DeleteTable => unreachable!("not in a table"),
             Step::AddMap { name, shape } => {
                 must(!self.maps.contains_key(name), "there is such a map")?;
-                let map =
-                    ModelMap { shape: *shape, elements: BTreeMap::new(), chains: BTreeSet::new() };
+                let map = ModelMap {
+                    shape: *shape,
+                    elements: BTreeMap::new(),
+                    services: BTreeSet::new(),
+                };
                 self.maps.insert(*name, map);
                 Ok(())
             }
@@ -160,7 +181,7 @@ impl Table {
                 Ok(())
             }
             Step::DeleteGate => {
-                let used = self.rules().any(|rule| matches!(rule, Rule::Gate(_)));
+                let used = self.rules().any(|rule| matches!(rule, Rule::Gate(_) | Rule::Zone));
                 must(!used, "a rule looks it up")?;
                 self.gate.take().map(drop).ok_or(NO_GATE.to_owned())
             }
@@ -185,7 +206,7 @@ impl Table {
                 must(!self.rules().any(|rule| leads_to(rule, *name)), "a rule leads to it")?;
                 let goes = |(map, content): (&MapName, &ModelMap)| {
                     let chain = |s: &Service| ChainName::Service(map.layer(), *s) == *name;
-                    content.chains.iter().any(chain)
+                    matches!(map, MapName::Selected(_)) && content.services.iter().any(chain)
                 };
                 must(!self.maps.iter().any(goes), "an element leads to it")?;
                 self.chains.remove(name);
@@ -202,25 +223,24 @@ impl Table {
                 }
                 must(!elements.is_empty(), "nothing to do")
             }
-            Step::DeletePorts { map: name, services } => {
+            Step::AddServices { map: name, services } => {
                 let map = self.maps.get_mut(name).ok_or(NO_MAP)?;
-                let mut there = services.iter().map(|s| map.elements.remove(s).is_some());
-                must(there.all(|there| there), "there is no such element")?;
-                must(!services.is_empty(), "nothing to do")
-            }
-            Step::AddSelected { layer, services } => {
-                let map = self.maps.get_mut(&MapName::Selected(*layer)).ok_or(NO_MAP)?;
                 for service in services {
-                    let chain = ChainName::Service(*layer, *service);
-                    must(self.chains.contains_key(&chain), NO_CHAIN)?;
-                    must(map.chains.len() < map.shape.size as usize, FULL)?;
-                    must(map.chains.insert(*service), "there is such an element")?;
+                    if let MapName::Selected(layer) = name {
+                        let chain = ChainName::Service(*layer, *service);
+                        must(self.chains.contains_key(&chain), NO_CHAIN)?;
+                    }
+                    must(!matches!(name, MapName::Ports(..)), "a map of ports takes ports")?;
+                    must(map.services.len() < map.shape.size as usize, FULL)?;
+                    must(map.services.insert(*service), "there is such an element")?;
                 }
                 must(!services.is_empty(), "nothing to do")
             }
-            Step::DeleteSelected { layer, services } => {
-                let map = self.maps.get_mut(&MapName::Selected(*layer)).ok_or(NO_MAP)?;
-                let mut there = services.iter().map(|s| map.chains.remove(s));
+            Step::DeleteElements { map: name, services } => {
+                let map = self.maps.get_mut(name).ok_or(NO_MAP)?;
+                let mut there = services
+                    .iter()
+                    .map(|s| map.elements.remove(s).is_some() || map.services.remove(s));
                 must(there.all(|there| there), "there is no such element")?;
                 must(!services.is_empty(), "nothing to do")
             }
@@ -258,19 +278,21 @@ impl Table {
                     let chain = ChainName::Hook(portmap::ruleset::Layer::Trial, *hook);
                     self.gate.is_some() && self.chains.contains_key(&chain)
                 }
+                Rule::Zone => self.gate.is_some(),
                 _ => true,
             }
     }
 }
 
 fn is_lookup(rule: &Rule) -> bool {
-    matches!(rule, Rule::Lookup(_) | Rule::Dispatch(_))
+    matches!(rule.modern(), Rule::Lookup(_) | Rule::Dispatch(_) | Rule::Zone)
 }
 
 fn looks_up(rule: &Rule, map: MapName) -> bool {
-    match rule {
+    match rule.modern() {
         Rule::Lookup(name) => *name == map,
         Rule::Dispatch(layer) => MapName::Selected(*layer) == map,
+        Rule::Zone => MapName::Zoned == map,
         _ => false,
     }
 }

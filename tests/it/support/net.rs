@@ -4,22 +4,18 @@
 //! the client's address as the server sees it.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nix::cmsg_space;
-use nix::libc::{in_pktinfo, in6_pktinfo, linger};
+use nix::libc::linger;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
-    sockopt,
-};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{Namespace, wait_until};
 
@@ -135,10 +131,6 @@ impl Sockets {
             }
             Listen::Udp(to) => {
                 let socket = UdpSocket::bind(address(to))?;
-                match address(to) {
-                    SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
-                    SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
-                }
                 socket.set_nonblocking(true)?;
                 self.datagrams.push(socket);
             }
@@ -198,47 +190,12 @@ fn talk(name: &str, mut connection: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers one datagram, from the address that it was sent to.
-fn reply(name: &str, socket: &UdpSocket) -> nix::Result<()> {
-    let fd = socket.as_raw_fd();
+/// Answers one datagram as an ordinary program does: on a wildcard socket the kernel chooses the
+/// address that the answer comes from.
+fn reply(name: &str, socket: &UdpSocket) -> io::Result<()> {
     let mut question = [0; 512];
-    let mut iov = [IoSliceMut::new(&mut question)];
-    let mut space = cmsg_space!(in6_pktinfo);
-    let received =
-        recvmsg::<SockaddrStorage>(fd, &mut iov, Some(&mut space), MsgFlags::MSG_DONTWAIT)?;
-    let from = received.address.expect("a datagram has a sender");
-    let peer = match (from.as_sockaddr_in(), from.as_sockaddr_in6()) {
-        (Some(v4), _) => SocketAddr::V4((*v4).into()),
-        (_, Some(v6)) => SocketAddr::V6((*v6).into()),
-        _ => unreachable!("a datagram of another family"),
-    };
-    let answer = format!("{name} {}", unmapped(peer));
-    let iov = [IoSlice::new(answer.as_bytes())];
-    let info = received.cmsgs()?.next().expect("packet information was asked for");
-    match info {
-        ControlMessageOwned::Ipv4PacketInfo(info) => {
-            let source = in_pktinfo { ipi_ifindex: 0, ..info };
-            sendmsg(
-                fd,
-                &iov,
-                &[ControlMessage::Ipv4PacketInfo(&source)],
-                MsgFlags::empty(),
-                Some(&from),
-            )?;
-        }
-        ControlMessageOwned::Ipv6PacketInfo(info) => {
-            let source = in6_pktinfo { ipi6_ifindex: 0, ..info };
-            sendmsg(
-                fd,
-                &iov,
-                &[ControlMessage::Ipv6PacketInfo(&source)],
-                MsgFlags::empty(),
-                Some(&from),
-            )?;
-        }
-        other => unreachable!("{other:?}"),
-    }
-    Ok(())
+    let (_, peer) = socket.recv_from(&mut question)?;
+    socket.send_to(format!("{name} {}", unmapped(peer)).as_bytes(), peer).map(drop)
 }
 
 /// A dual-stack socket shows IPv4 clients as `::ffff:192.0.2.2`.
@@ -251,8 +208,12 @@ pub struct TcpConnection(BufReader<TcpStream>);
 
 impl TcpConnection {
     fn open(to: SocketAddr) -> Result<Self, NoAnswer> {
-        let stream = TcpStream::connect_timeout(&to, ANSWER_TIMEOUT)?;
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        Self::open_within(to, ANSWER_TIMEOUT)
+    }
+
+    fn open_within(to: SocketAddr, patience: Duration) -> Result<Self, NoAnswer> {
+        let stream = TcpStream::connect_timeout(&to, patience)?;
+        stream.set_read_timeout(Some(patience))?;
         Ok(Self(BufReader::new(stream)))
     }
 
@@ -376,6 +337,53 @@ impl Namespace {
     }
 }
 
+/// A question to be asked with others at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ask {
+    Tcp(SocketAddr),
+    Udp(SocketAddr),
+}
+
+/// What became of it, and when.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub answer: Result<String, NoAnswer>,
+    pub after: Duration,
+}
+
+impl Ask {
+    fn ask(self, patience: Duration) -> Outcome {
+        let start = Instant::now();
+        let answer = match self {
+            Ask::Tcp(to) => TcpConnection::open_within(to, patience).and_then(|mut connection| {
+                let name = connection.ask();
+                connection.abort();
+                name
+            }),
+            Ask::Udp(to) => {
+                UdpClient::open(0, to, patience).map_err(NoAnswer::from).and_then(|c| c.ask())
+            }
+        };
+        Outcome { answer, after: start.elapsed() }
+    }
+}
+
+impl Namespace {
+    /// Asks all of these, many at once, and waits for each answer for so long.
+    #[track_caller]
+    pub fn ask_all(&self, questions: &[Ask], patience: Duration) -> Vec<Outcome> {
+        const AT_ONCE: usize = 32;
+        let share = questions.len().div_ceil(AT_ONCE).max(1);
+        thread::scope(|scope| {
+            let ask = |part: &[Ask]| part.iter().map(|ask| ask.ask(patience)).collect::<Vec<_>>();
+            let parts = questions.chunks(share);
+            let threads: Vec<_> =
+                parts.map(|part| scope.spawn(move || self.run(|| ask(part)))).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+}
+
 /// A client that asks without pause, and remembers every outcome in order.
 pub struct Asker {
     record: Arc<Record>,
@@ -415,6 +423,63 @@ impl Asker {
 impl Drop for Asker {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+/// A client that asks every 0.2 s from one port, as a resolver's or a telephone's flow does, and
+/// so never lets its flow go.
+pub struct UdpAsker {
+    record: Arc<UdpRecord>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct UdpRecord {
+    stop: AtomicBool,
+    /// When each was asked, and what came of it.
+    outcomes: Mutex<Vec<(Instant, Result<String, NoAnswer>)>>,
+}
+
+impl Namespace {
+    #[track_caller]
+    pub fn keep_asking_udp(&self, source_port: u16, to: &str) -> UdpAsker {
+        const EVERY: Duration = Duration::from_millis(200);
+        let to = address(to);
+        let client = self.run(|| UdpClient::open(source_port, to, ANSWER_TIMEOUT)).unwrap();
+        let shared = Arc::new(UdpRecord::default());
+        let record = Arc::clone(&shared);
+        let thread = thread::spawn(move || {
+            while !record.stop.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                let outcome = client.ask();
+                record.outcomes.lock().unwrap().push((start, outcome));
+                thread::sleep(EVERY.saturating_sub(start.elapsed()));
+            }
+        });
+        UdpAsker { record: shared, thread: Some(thread) }
+    }
+}
+
+impl UdpAsker {
+    /// What came of the last question.
+    pub fn last(&self) -> Option<Result<String, NoAnswer>> {
+        self.record.outcomes.lock().unwrap().last().map(|(_, outcome)| outcome.clone())
+    }
+
+    /// What came of those that were asked after `instant`, in order.
+    pub fn since(&self, instant: Instant) -> Vec<Result<String, NoAnswer>> {
+        let outcomes = self.record.outcomes.lock().unwrap();
+        let late = outcomes.iter().filter(|(asked, _)| *asked > instant);
+        late.map(|(_, outcome)| outcome.clone()).collect()
+    }
+}
+
+impl Drop for UdpAsker {
+    fn drop(&mut self) {
+        self.record.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
@@ -57,18 +57,27 @@ impl Namespace {
         self.prepare("unshare", None).args(unshare).args(arguments)
     }
 
-    /// The same under strace(1), with something injected into its system calls:
-    /// `fsync:error=EIO:when=2`.
+    /// Runs the same under strace(1), which does something to the `when`th call of `call` in each
+    /// thread: `signal=KILL` before it is made, `error=EIO` in its place, `delay_enter=5` (microseconds).
     #[track_caller]
     pub fn portmap_injected<A: AsRef<OsStr>>(
         &self,
-        injection: &str,
+        call: &str,
+        effect: &str,
+        when: usize,
         arguments: impl IntoIterator<Item = A>,
-    ) -> Portmap {
-        let calls = injection.split(':').next().unwrap();
-        let (trace, inject) = (format!("trace={calls}"), format!("inject={injection}"));
-        let strace = ["-f", "-q", "-o", "/dev/null", "-e", &trace, "-e", &inject, PROGRAM];
-        self.prepare("strace", None).args(strace).args(arguments)
+    ) -> Injected {
+        let calls = names_of(call);
+        let path = self.dir().join("strace.log");
+        let inject = format!("inject={calls}:{effect}:when={when}");
+        let strace = ["-f", "-q", "-e", &format!("trace={calls}"), "-e", &inject, "-o"];
+        let portmap = self.prepare("strace", None).args(strace).args([path.as_os_str()]);
+        let outcome = portmap.args([PROGRAM]).args(arguments).run();
+        let log =
+            fs::read_to_string(path).unwrap_or_else(|e| panic!("strace's log: {e}: {outcome}"));
+        let marks = ["(INJECTED)", "(DELAYED)", "+++ killed by"];
+        let hit = marks.iter().any(|mark| log.contains(mark));
+        Injected { injection: format!("{call}:{effect}:when={when}"), outcome, hit, log }
     }
 
     #[track_caller]
@@ -189,6 +198,46 @@ impl Portmap {
             let _ = send.send(output);
         });
         Running { command: line, output }
+    }
+}
+
+/// The same operation has other names on newer architectures, which have only the calls that take
+/// a directory. strace passes over the names that it does not know (`?`).
+fn names_of(call: &str) -> &str {
+    match call {
+        "chmod" => "?chmod,?fchmodat",
+        "mkdir" => "?mkdir,?mkdirat",
+        "rename" => "?rename,?renameat,?renameat2",
+        "unlink" => "?unlink,?unlinkat",
+        other => other,
+    }
+}
+
+/// How a run ended that something was done to.
+pub struct Injected {
+    injection: String,
+    pub outcome: Outcome,
+    /// Whether the program came to the call. If not, the run was an ordinary one.
+    pub hit: bool,
+    /// The calls as strace shows them, a line each.
+    log: String,
+}
+
+impl Injected {
+    #[track_caller]
+    pub fn hits(self) -> Outcome {
+        assert!(self.hit, "{} was not hit: {}", self.injection, self.outcome);
+        self.outcome
+    }
+
+    /// Which of its thread's calls sends the first transaction, counted as `when` is.
+    #[track_caller]
+    pub fn first_commit(&self) -> usize {
+        let lines: Vec<_> = self.log.lines().filter(|line| line.contains("sendto(")).collect();
+        let is_commit = |line: &&str| line.contains("NFNL_MSG_BATCH_BEGIN");
+        let commit = lines.iter().position(is_commit).unwrap_or_else(|| panic!("{}", self.log));
+        let thread = lines[commit].split(' ').next();
+        lines[..=commit].iter().filter(|line| line.split(' ').next() == thread).count()
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::Instant;
 
 use nix::fcntl::OFlag;
@@ -25,9 +25,15 @@ pub struct Terminal {
 }
 
 impl Portmap {
-    /// Starts it at a terminal of its own.
+    /// Starts it at a terminal of its own, of 80 columns.
     #[track_caller]
     pub fn at_terminal(self) -> Terminal {
+        self.at_terminal_of(80)
+    }
+
+    /// Starts it at a terminal of its own, of so many columns.
+    #[track_caller]
+    pub fn at_terminal_of(self, columns: u16) -> Terminal {
         // Not openpty(3): a program that inherits our end would keep the line from hanging up.
         let ours = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
         grantpt(&ours).unwrap();
@@ -35,6 +41,9 @@ impl Portmap {
         let name = ptsname_r(&ours).unwrap();
         let its = File::options().read(true).write(true).custom_flags(O_NOCTTY).open(&name);
         let its = its.expect("a terminal");
+        let size = ["rows", "24", "cols", &columns.to_string()];
+        let sized = Command::new("stty").args(size).stdin(its.try_clone().unwrap()).status();
+        assert!(sized.expect("stty").success());
         let mut command = self.command;
         belonging_to(&mut command, CString::new(name).unwrap());
         let its = || its.try_clone().unwrap();

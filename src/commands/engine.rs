@@ -1,0 +1,16 @@
+//! The engine on the kernel of this network namespace.
+
+use crate::cli::Common;
+use crate::commands::failure::Result;
+use crate::engine::{Engine, Observer};
+use crate::kernel::Netlink;
+use crate::ui::Ui;
+
+pub fn open<'u>(ui: &'u Ui, common: &Common) -> Result<Engine<'u, Netlink>> {
+    open_with(ui, common)
+}
+
+/// The same with another observer than the user interface alone.
+pub fn open_with<'o>(observer: &'o dyn Observer, common: &Common) -> Result<Engine<'o, Netlink>> {
+    Ok(Engine::new(Netlink::open()?, &common.state_dir, common.wait, observer))
+}

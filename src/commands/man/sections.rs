@@ -1,0 +1,199 @@
+//! The sections of a manual page that cannot be told from the command line's types.
+
+use std::fmt::Write;
+
+use clap::Command;
+
+/// EXAMPLES, EXIT STATUS, ENVIRONMENT, FILES and SEE ALSO of a command, as roff.
+pub fn written(command: &Command, root: &Command) -> String {
+    let is_root = command.get_name() == root.get_name();
+    let name = if is_root { "" } else { command.get_name() };
+    let mut page = Page::default();
+    if let Some(help) = command.get_after_long_help().or(command.get_after_help()) {
+        page.examples(&help.to_string());
+    }
+    page.section("EXIT STATUS", &exit_status(command, is_root));
+    page.section("ENVIRONMENT", &ENVIRONMENT);
+    page.section("FILES", &files(command, is_root));
+    page.references(&see_also(name, root));
+    page.0
+}
+
+/// A term and what is said about it.
+type Entry = (&'static str, &'static str);
+
+fn exit_status(command: &Command, is_root: bool) -> Vec<Entry> {
+    let has = |id: &str| is_root || command.get_arguments().any(|arg| arg.get_id() == id);
+    let name = command.get_name();
+    if name == "run" {
+        return vec![
+            (
+                "N",
+                "The exit status of the command that was run; 128 and the number of the signal \
+                   that ended it.",
+            ),
+            ("1", "Failed before the command was started; nothing was changed."),
+            ("64", "Wrong usage."),
+        ];
+    }
+    let mut entries = vec![("0", "Done, whether or not anything was changed.")];
+    entries.push(match name {
+        "check" => ("1", "The files have errors (with \\fB\\-\\-strict\\fR: or warnings)."),
+        "doctor" => ("1", "There is a finding of severity error, or the examination failed."),
+        "status" => ("1", "Failed; with \\fB\\-\\-check\\fR: something is not as it should be."),
+        _ => ("1", "Failed; nothing was changed."),
+    });
+    if has("detailed_exitcode") {
+        entries.push((
+            "2",
+            "Only with \\fB\\-\\-detailed\\-exitcode\\fR: done, and something was changed (by a dry \
+             run or \\fBplan\\fR: would be).",
+        ));
+    }
+    if is_root || CHANGES_THE_KERNEL.contains(&name) {
+        entries.push((
+            "3",
+            "The kernel was changed, but something after that failed; the message says what.",
+        ));
+    }
+    entries.push(("64", "Wrong usage."));
+    entries
+}
+
+const CHANGES_THE_KERNEL: [&str; 7] =
+    ["apply", "confirm", "rollback", "persist", "restore", "clear", "guard"];
+
+const ENVIRONMENT: [Entry; 3] = [
+    ("PORTMAP_STATE_DIR", "The state directory, where \\fB\\-\\-state\\-dir\\fR is not given."),
+    (
+        "NO_COLOR",
+        "If set and not empty, no colour is used, unless \\fB\\-\\-color\\fR asks for it.",
+    ),
+    ("SUDO_USER, SUDO_UID", "Set by \\fBsudo\\fR(8): the history records who made a change."),
+];
+
+fn files(command: &Command, is_root: bool) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    if is_root || reads_rules(command) {
+        entries.push((
+            "/etc/portmap/*.yaml, /etc/portmap/*.yml",
+            "The rules files that are read where no \\fIFILE\\fR is given; see \
+             \\fBportmap\\-rules\\fR(5).",
+        ));
+        entries.push(("/etc/services", "Names of ports."));
+    }
+    if is_root || !matches!(command.get_name(), "check" | "render") {
+        entries.push((
+            "/var/lib/portmap",
+            "The state directory: one file per generation, and which one is restored at boot.",
+        ));
+    }
+    if is_root || matches!(command.get_name(), "persist" | "restore" | "apply") {
+        entries.push((
+            "portmap-nft.service",
+            "The systemd unit that restores the persisted mapping at boot.",
+        ));
+        entries.push((
+            "/usr/share/portmap/init",
+            "Scripts that do the same for OpenRC and SysV init.",
+        ));
+    }
+    entries
+}
+
+fn reads_rules(command: &Command) -> bool {
+    command.get_positionals().any(|arg| arg.get_id() == "files")
+}
+
+/// The pages to refer to, of `portmap-NAME` or, for an empty name, of `portmap` itself.
+fn see_also(name: &str, root: &Command) -> Vec<(String, u8)> {
+    let commands = || root.get_subcommands().filter(|command| !command.is_hide_set());
+    let mut pages = Vec::new();
+    if name.is_empty() {
+        pages.extend(commands().map(|command| (format!("portmap-{}", command.get_name()), 8)));
+    } else {
+        pages.push(("portmap".to_owned(), 8));
+        let related = related(name).iter().filter(|other| root.find_subcommand(other).is_some());
+        pages.extend(related.map(|other| (format!("portmap-{other}"), 8)));
+    }
+    pages.push(("portmap-rules".to_owned(), 5));
+    pages.push(("nft".to_owned(), 8));
+    pages
+}
+
+fn related(name: &str) -> &'static [&'static str] {
+    match name {
+        "check" => &["apply", "schema"],
+        "render" => &["apply", "plan"],
+        "plan" => &["apply", "status"],
+        "apply" => &["plan", "confirm", "rollback", "persist", "status"],
+        "status" => &["apply", "doctor", "history"],
+        "doctor" => &["status", "trace"],
+        "trace" => &["doctor", "status"],
+        "run" => &["apply"],
+        "guard" => &["status", "restore"],
+        "confirm" => &["apply", "rollback"],
+        "rollback" => &["history", "apply"],
+        "history" => &["show", "rollback"],
+        "show" => &["history", "rollback"],
+        "persist" => &["restore", "apply"],
+        "restore" => &["persist"],
+        "clear" => &["rollback", "persist"],
+        "schema" => &["check"],
+        _ => &[],
+    }
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, line: &str) {
+        self.0.push_str(line);
+        self.0.push('\n');
+    }
+
+    fn section(&mut self, heading: &str, entries: &[Entry]) {
+        let _ = writeln!(self.0, ".SH \"{heading}\"");
+        for (term, text) in entries {
+            let _ = writeln!(self.0, ".TP\n\\fB{}\\fR\n{text}", escaped(term));
+        }
+    }
+
+    /// The end of the help text: examples in indented lines, each block under a heading.
+    fn examples(&mut self, help: &str) {
+        self.line(".SH \"EXAMPLES\"");
+        let mut verbatim = false;
+        for line in help.lines() {
+            let indented = line.strip_prefix("  ");
+            if indented.is_some() != verbatim && !line.is_empty() {
+                self.line(if verbatim { ".EE\n.RE" } else { ".RS 4\n.EX" });
+                verbatim = !verbatim;
+            }
+            match (indented, line) {
+                (Some(example), _) => self.line(&escaped(example)),
+                // The page has a heading for them, and a section with references.
+                (None, "Examples:") => {}
+                (None, text) if text.is_empty() || text.starts_with("See ") => {}
+                (None, text) => self.line(&format!(".PP\n{}", escaped(text))),
+            }
+        }
+        if verbatim {
+            self.line(".EE\n.RE");
+        }
+    }
+
+    fn references(&mut self, pages: &[(String, u8)]) {
+        self.line(".SH \"SEE ALSO\"");
+        for (at, (name, section)) in pages.iter().enumerate() {
+            let comma = if at + 1 < pages.len() { "," } else { "" };
+            self.line(&format!(".BR {} ({section}){comma}", escaped(name)));
+        }
+    }
+}
+
+/// Text that roff prints as it is.
+fn escaped(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-");
+    if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
+}

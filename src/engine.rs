@@ -1,0 +1,92 @@
+//! The view of kernel and history, and the one path by which anything is changed.
+//!
+//! The engine takes requests and returns values; what happens on the way it tells an
+//! [`Observer`]. It prints nothing and knows no command line. An [`Error`] carries its effect:
+//! whether the kernel does what it did before, or not.
+
+#![forbid(unsafe_code)]
+
+mod apply;
+mod boot;
+mod change;
+mod commit;
+mod drift;
+mod error;
+mod observer;
+mod open;
+mod rollback;
+mod session;
+mod status;
+mod summary;
+mod trial;
+mod view;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::history::History;
+use crate::kernel::{Extent, Kernel, Snapshot};
+
+pub use apply::ApplyRequest;
+pub use boot::{Forgotten, Restored};
+pub use drift::Drift;
+pub use error::{Cause, Effect, Error, Refusal, Result, name};
+pub use observer::{Event, Observer};
+pub use rollback::{RollbackRequest, RolledBack};
+pub use status::{Listing, Status, TrialStatus};
+pub use summary::{Change, Persisted};
+pub use trial::{Ended, Fate};
+pub use view::{TrialId, View};
+
+use observer::timed;
+
+/// What is needed to answer a request: a kernel, and where the history is.
+pub struct Engine<'o, K> {
+    kernel: K,
+    state_dir: PathBuf,
+    /// How long to wait for another portmap that is changing something.
+    wait: Duration,
+    observer: &'o dyn Observer,
+}
+
+/// How a change deals with the history and its lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Locking {
+    /// No change without the lock and the history.
+    Required,
+    /// For boot: a disk that is full or read-only is no reason to leave the ports unmapped.
+    BestEffort,
+    /// There is no way back then. The lock is taken where there is a place for it.
+    WithoutHistory,
+}
+
+impl<'o, K: Kernel> Engine<'o, K> {
+    pub fn new(
+        kernel: K,
+        state_dir: impl Into<PathBuf>,
+        wait: Duration,
+        observer: &'o dyn Observer,
+    ) -> Self {
+        Self { kernel, state_dir: state_dir.into(), wait, observer }
+    }
+
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// Reads the kernel, to be given to [`Engine::apply`] or [`Engine::preview`]: what else these
+    /// need can be made ready at the same time.
+    pub fn read_kernel(&mut self) -> Result<Snapshot> {
+        self.read(Extent::Whole)
+    }
+
+    fn read(&mut self, extent: Extent) -> Result<Snapshot> {
+        let Self { kernel, observer, .. } = self;
+        Ok(timed(*observer, "read the kernel", || kernel.snapshot(extent))?)
+    }
+
+    /// The history, without a lock.
+    fn history(&self) -> Result<History> {
+        Ok(History::open(&self.state_dir)?)
+    }
+}

@@ -1,0 +1,12 @@
+//! What people and other programs write, to and from a [`MappingSet`](crate::mapping::MappingSet):
+//! rules files, mappings on the command line, iptables-restore input. Every problem is reported at
+//! its place.
+
+#![forbid(unsafe_code)]
+
+pub mod diagnostic;
+pub mod iptables;
+pub mod rules;
+mod shell;
+
+pub use shell::shell_quoted;

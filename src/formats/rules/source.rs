@@ -1,0 +1,63 @@
+//! What is read, and what its meaning depends on.
+
+use std::ops::RangeInclusive;
+
+use crate::mapping::{Port, Protocol};
+
+/// The text of one file or argument, and the name that messages give it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub(super) name: String,
+    /// Without a byte order mark.
+    pub(super) text: String,
+    pub(super) form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    File,
+    Argument,
+}
+
+impl Source {
+    /// A file, by the name that the user gave it.
+    pub fn file(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into(), form: Form::File }
+    }
+
+    /// A mapping on the command line, the `number`th argument.
+    pub fn argument(number: usize, text: &str) -> Self {
+        let name = format!("argument {number}");
+        Self { name, text: text.to_owned(), form: Form::Argument }
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What to call it in a sentence: a file by its name, an argument by its text.
+    pub fn title(&self) -> &str {
+        match self.form {
+            Form::File => &self.name,
+            Form::Argument => &self.text,
+        }
+    }
+}
+
+/// What warnings depend on. The defaults are the kernel's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Facts {
+    /// `net.ipv4.ip_local_port_range`, for IPv6 as well (ip-sysctl.rst).
+    pub ephemeral: RangeInclusive<u16>,
+    /// `net.ipv4.ip_unprivileged_port_start`: ports below need `CAP_NET_BIND_SERVICE`.
+    pub unprivileged_start: u16,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self { ephemeral: 32768..=60999, unprivileged_start: 1024 }
+    }
+}
+
+/// Finds a name of the services database, services(5).
+pub type Lookup<'a> = dyn Fn(&str, Protocol) -> Option<Port> + 'a;

@@ -1,0 +1,199 @@
+//! A history that nobody else changes, and the changes to it.
+
+use std::cell::OnceCell;
+use std::io::ErrorKind;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::decide::{Seen, Settlement};
+use super::error::Error;
+use super::header::{self, Draft, HEADER_MAX, Header, MAPPING_MAX, Outcome};
+use super::lock::Lock;
+use super::store::{self, Opened};
+use super::{Files, History, number_of, owner};
+use crate::mapping::{GenerationId, Point};
+
+/// How many generations [`Locked::prune`] keeps.
+pub const KEEP: usize = 50;
+
+/// A history that nobody else changes while this value lives.
+#[derive(Debug)]
+pub struct Locked {
+    history: History,
+    _lock: Lock,
+}
+
+impl Deref for Locked {
+    type Target = History;
+
+    fn deref(&self) -> &History {
+        &self.history
+    }
+}
+
+impl History {
+    /// Makes the directory if it is missing, takes the lock, removes what a killed writer left half
+    /// written, and lists the generations.
+    pub fn lock(dir: impl Into<PathBuf>, wait: Duration) -> Result<Locked, Error> {
+        let files = Files { dir: dir.into() };
+        store::make_dir(&files.dir)?;
+        store::check_dir(&files.dir)?;
+        check_recognised(&files)?;
+        let lock = Lock::take(&files.lock(), wait)?;
+        owner::claim(&files)?;
+        store::make_dir(&files.generations())?;
+        store::check_dir(&files.generations())?;
+        for dir in [&files.dir, &files.generations()] {
+            match store::sweep(dir, is_written_by_us) {
+                // What changes only the kernel goes on.
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
+                }
+                result => result?,
+            }
+        }
+        Ok(Locked { history: History::open(files.dir)?, _lock: lock })
+    }
+}
+
+/// The names of the files that are written by way of a temporary one.
+fn is_written_by_us(name: &str) -> bool {
+    matches!(name, "boot" | "namespace") || number_of(name).is_some()
+}
+
+/// A directory that holds something else is not taken over: `--state-dir /etc` is a mistake.
+fn check_recognised(files: &Files) -> Result<(), Error> {
+    let names = store::names(&files.dir)?;
+    // The first that is made is the queue for the lock.
+    let ours =
+        |name: &String| matches!(name.as_str(), "generations" | "lock" | "lock.queue" | "boot");
+    if names.is_empty() || names.iter().any(ours) {
+        Ok(())
+    } else {
+        let what = "it has files of others, and none of portmap's".into();
+        Err(Error::NotOurs { path: files.dir.clone(), what })
+    }
+}
+
+impl Locked {
+    /// Writes down a generation as an intent, before the commit to the kernel. `kernel` is the
+    /// generation that the kernel's stamp names, if any: a number is never used twice, even if
+    /// the history was lost.
+    pub fn begin(
+        &mut self,
+        draft: Draft,
+        mapping: &str,
+        kernel: Option<GenerationId>,
+    ) -> Result<GenerationId, Error> {
+        let number = self.next_number(kernel)?;
+        let (restores, back) = match draft.restores {
+            None => (None, self.back_from(draft.parent)),
+            Some(Point::Beginning) => (Some(Point::Beginning), None),
+            Some(Point::Generation(restored)) => {
+                let header = self.header_of(restored)?;
+                (Some(header.restores.unwrap_or(restored.into())), header.back)
+            }
+        };
+        let header = Header::intent(number, draft, restores, back, mapping);
+        self.write(header, mapping.as_bytes())?;
+        Ok(number)
+    }
+
+    /// Where a rollback from a new mapping leads: to what was active before. Where that is
+    /// nothing, because of a reboot or of somebody's flush, to what served last.
+    fn back_from(&self, parent: Option<Point>) -> Option<Point> {
+        match parent {
+            Some(Point::Beginning) => {
+                Some(self.last_served().map_or(Point::Beginning, Point::Generation))
+            }
+            other => other,
+        }
+    }
+
+    fn next_number(&self, kernel: Option<GenerationId>) -> Result<GenerationId, Error> {
+        // A pointer that cannot be read prevents nothing; `persist` reports it.
+        let known = self.numbers().next_back().max(self.boot().ok().flatten());
+        let exhausted = || Error::Exhausted { path: self.files.generations() };
+        match (known.max(kernel), known) {
+            (None, _) => Ok(GenerationId::FIRST),
+            (Some(highest), known) => match (highest.successor(), known) {
+                (Some(next), _) => Ok(next),
+                // No history ever gave that number to the kernel's table: somebody made it up.
+                (None, Some(known)) => known.successor().ok_or_else(exhausted),
+                (None, None) => Ok(GenerationId::FIRST),
+            },
+        }
+    }
+
+    /// The file's header, with the error if it cannot be read.
+    fn header_of(&self, number: GenerationId) -> Result<Header, Error> {
+        Ok(self.open_file(number)?.header)
+    }
+
+    fn open_file(&self, number: GenerationId) -> Result<Opened, Error> {
+        let path = self.files.generation(number);
+        Opened::open(&path, number)?.ok_or(Error::Missing { number, path })
+    }
+
+    fn write(&mut self, header: Header, mapping: &[u8]) -> Result<(), Error> {
+        let path = self.files.generation(header.number);
+        let head = header::encode(&header);
+        for (bytes, limit) in [(head.len(), HEADER_MAX), (mapping.len(), MAPPING_MAX)] {
+            let bytes = bytes as u64;
+            if bytes > limit {
+                return Err(Error::TooLarge { path, bytes, limit });
+            }
+        }
+        store::replace(&path, &[head.as_bytes(), mapping])?;
+        self.history.generations.insert(header.number, OnceCell::from(Ok(Some(header))));
+        Ok(())
+    }
+
+    /// Writes down how a generation ended, or that it is on trial now.
+    pub fn finish(&mut self, number: GenerationId, outcome: Outcome) -> Result<(), Error> {
+        if self.header(number).is_some_and(|header| header.outcome == outcome) {
+            return Ok(());
+        }
+        // A damaged mapping keeps its checksum, and is noticed when it is needed: no reason to
+        // keep every later command from going on.
+        let (mut header, mapping) = self.open_file(number)?.unchecked()?;
+        header.outcome = outcome;
+        self.write(header, &mapping)
+    }
+
+    /// Writes down how generations ended that killed processes left open, as the kernel knows.
+    /// What cannot be read is left alone.
+    pub fn settle(&mut self, seen: Seen) -> Result<Vec<Settlement>, Error> {
+        let settlements = self.settlements(seen);
+        for settlement in &settlements {
+            self.finish(settlement.number, settlement.to)?;
+        }
+        Ok(settlements)
+    }
+
+    /// Makes boot restore `number`, which must be a readable generation.
+    pub fn set_boot(&mut self, number: GenerationId) -> Result<(), Error> {
+        self.text(number)?;
+        store::replace(&self.files.boot(), &[header::encode_boot(number).as_bytes()])?;
+        self.history.boot = OnceCell::from(Ok(Some(number)));
+        Ok(())
+    }
+
+    /// Makes boot restore nothing.
+    pub fn clear_boot(&mut self) -> Result<(), Error> {
+        store::remove(self.dir(), [self.files.boot()])?;
+        self.history.boot = OnceCell::from(Ok(None));
+        Ok(())
+    }
+
+    /// Removes old generations; see [`History::prunable`]. Nothing if it is not known which one
+    /// boot needs. What cannot be read is never removed.
+    pub fn prune(&mut self, active: Option<Point>) -> Result<(), Error> {
+        let Ok(boot) = self.boot() else { return Ok(()) };
+        let surplus = self.prunable(KEEP, active, boot);
+        let files = surplus.iter().map(|number| self.files.generation(*number));
+        store::remove(&self.files.generations(), files)?;
+        self.history.generations.retain(|number, _| !surplus.contains(number));
+        Ok(())
+    }
+}

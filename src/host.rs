@@ -1,0 +1,12 @@
+//! This host, as far as it can be read without its ruleset: files and whose word they are, the
+//! services database.
+
+#![forbid(unsafe_code)]
+
+pub mod files;
+pub mod namespace;
+mod problem;
+pub mod services;
+pub mod trust;
+pub mod units;
+pub mod user;

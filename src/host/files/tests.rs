@@ -1,0 +1,258 @@
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::unistd::Uid;
+
+use super::*;
+
+/// A directory of its own for each test, removed in the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("portmap-source-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).expect("scratch directory");
+        chmod(&path, 0o755);
+        Self(path)
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, content).expect("scratch file");
+        chmod(&path, 0o644);
+        path
+    }
+
+    /// All that is said about `path`, without the directory's name.
+    fn answer(&self, path: &Path, caller: Caller) -> String {
+        let gathered = gather(&[path.to_owned()], caller);
+        let said: Vec<_> = gathered.diagnostics.iter().map(said).collect();
+        assert_eq!(said.is_empty(), !gathered.sources.is_empty());
+        said.concat().replace(self.0.to_str().expect("UTF-8"), "DIR")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Without the excerpt.
+fn said(diagnostic: &Diagnostic) -> String {
+    let Diagnostic { severity, place, message, help, .. } = diagnostic;
+    let place = place.as_ref().expect("a place");
+    let position = place.position.as_ref();
+    let position =
+        position.map_or_else(String::new, |p| format!("{}:{}: ", p.line.unwrap_or(0), p.column));
+    let help = help.iter().map(|help| format!("help: {help}\n")).collect::<String>();
+    format!("{}: {position}{}: {message}\n{help}", place.file, severity.name())
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+}
+
+const ANYONE: Caller = Caller { user: 1000, invoked_by: None };
+
+/// Root, invoked by whoever runs the tests.
+fn root() -> Caller {
+    Caller { user: 0, invoked_by: Some(Uid::effective().as_raw()) }
+}
+
+fn names(gathered: &Gathered) -> Vec<&str> {
+    gathered.sources.iter().map(Source::text).collect()
+}
+
+#[test]
+fn a_directory_is_read_in_lexical_order() {
+    let dir = Scratch::new();
+    for name in ["b.yaml", "a.yml", "c.txt", ".hidden.yaml", "B.yaml"] {
+        dir.file(name, name.as_bytes());
+    }
+    let gathered = gather_or(&[], &dir.0, ANYONE);
+    assert_eq!(names(&gathered), ["B.yaml", "a.yml", "b.yaml"]);
+}
+
+#[test]
+fn a_directory_without_rules_says_so() {
+    let dir = Scratch::new();
+    assert_eq!(
+        dir.answer(&dir.0, ANYONE),
+        "DIR: error: the directory has no `*.yaml` or `*.yml` file\n\
+         help: add a file, or name another directory; subdirectories are not read\n"
+    );
+    let gathered = gather_or(&[], &dir.0.join("none"), ANYONE);
+    let said = said(&gathered.diagnostics[0]);
+    assert!(said.contains("no file is given"), "{said}");
+    assert!(said.ends_with("none/web.yaml`\n"), "{said}");
+}
+
+#[test]
+fn what_is_no_file_is_refused_without_waiting() {
+    let dir = Scratch::new();
+    let fifo = dir.0.join("fifo.yaml");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("mkfifo");
+    assert_eq!(
+        dir.answer(&fifo, ANYONE),
+        "DIR/fifo.yaml: error: this is a FIFO, not a file\n\
+         help: to read from it, use standard input: `portmap … - < DIR/fifo.yaml`\n"
+    );
+    let said = dir.answer(Path::new("/dev/zero"), ANYONE);
+    assert!(said.contains("this is a device, not a file"), "{said}");
+    fs::create_dir(dir.0.join("d.yaml")).expect("directory");
+    let said = gather(std::slice::from_ref(&dir.0), ANYONE).diagnostics;
+    assert_eq!(said[0].message, "this is a directory, not a file");
+    let help = said[0].help.as_deref().expect("help");
+    assert!(help.starts_with("subdirectories are not read: move its files up"), "{help}");
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let dir = Scratch::new();
+    let said = dir.answer(&dir.0.join("gone.yaml"), ANYONE);
+    assert_eq!(
+        said,
+        "DIR/gone.yaml: error: cannot open: No such file or directory (os error 2)\n\
+         help: check the path; a mapping is written as `80:3000`\n"
+    );
+    symlink(dir.0.join("gone.yaml"), dir.0.join("link.yaml")).expect("symlink");
+    let said = dir.answer(&dir.0, ANYONE);
+    assert!(said.starts_with("DIR/link.yaml: error: cannot open"), "{said}");
+}
+
+#[test]
+fn size_is_limited_while_reading() {
+    let dir = Scratch::new();
+    let large = dir.file("large.yaml", b"");
+    fs::File::options()
+        .write(true)
+        .open(&large)
+        .and_then(|file| file.set_len(SIZE_MAX + 1))
+        .expect("a sparse file");
+    let said = dir.answer(&large, ANYONE);
+    assert!(said.contains("the file is larger than 16 MiB"), "{said}");
+}
+
+#[test]
+fn only_utf_8_is_text() {
+    let dir = Scratch::new();
+    let said = dir.answer(&dir.file("a.yaml", b"ports:\n  80: \xff3000\n"), ANYONE);
+    assert_eq!(
+        said,
+        "DIR/a.yaml: 2:7: error: byte 0xff is not valid UTF-8\n\
+         help: save the file as UTF-8\n"
+    );
+    let said = dir.answer(&dir.file("b.yaml", b"\xff\xfep\0o\0"), ANYONE);
+    assert!(said.contains("UTF-16"), "{said}");
+    let gathered = gather(&[dir.file("c.yaml", b"\xef\xbb\xbfports:")], ANYONE);
+    assert_eq!(names(&gathered), ["ports:"]);
+}
+
+#[test]
+fn a_file_is_read_once() {
+    let dir = Scratch::new();
+    let file = dir.file("a.yaml", b"a");
+    let gathered = gather(&[file.clone(), dir.0.clone()], ANYONE);
+    assert_eq!(names(&gathered), ["a"]);
+    let said = said(&gathered.diagnostics[0]);
+    assert!(said.contains("this is the same file as"), "{said}");
+}
+
+#[test]
+fn root_refuses_what_others_may_write() {
+    let dir = Scratch::new();
+    let file = dir.file("a.yaml", b"a");
+    assert_eq!(dir.answer(&file, root()), "");
+    chmod(&file, 0o666);
+    assert_eq!(dir.answer(&file, ANYONE), "");
+    assert_eq!(
+        dir.answer(&file, root()),
+        "DIR/a.yaml: error: every user may write the file\nhelp: run `chmod go-w DIR/a.yaml`\n"
+    );
+    chmod(&file, 0o644);
+    chmod(&dir.0, 0o777);
+    assert_eq!(
+        dir.answer(&file, root()),
+        "DIR/a.yaml: error: every user may replace files in DIR\n\
+         help: run `chmod go-w DIR`, or move the file\n"
+    );
+    chmod(&dir.0, 0o1777);
+    assert_eq!(dir.answer(&file, root()), "");
+}
+
+#[test]
+fn root_looks_where_a_link_leads() {
+    let (dir, other) = (Scratch::new(), Scratch::new());
+    symlink(dir.file("a.yaml", b"a"), other.0.join("link.yaml")).expect("symlink");
+    chmod(&dir.0, 0o777);
+    let said = dir.answer(&other.0.join("link.yaml"), root());
+    assert!(said.contains("every user may replace files in DIR\n"), "{said}");
+}
+
+/// Listed in tests/needs-root.
+#[test]
+fn root_refuses_what_belongs_to_others() {
+    let dir = Scratch::new();
+    let file = dir.file("a.yaml", b"a");
+    std::os::unix::fs::chown(&file, Some(12345), Some(12345))
+        .expect("give a file to another user: run this test as root");
+    let said = dir.answer(&file, root());
+    assert_eq!(
+        said,
+        "DIR/a.yaml: error: DIR/a.yaml belongs to user 12345: root uses only files of root and \
+         of the user who ran sudo\nhelp: check what it says, then run `chown root DIR/a.yaml`\n"
+    );
+    let invoked = Caller { user: 0, invoked_by: Some(12345) };
+    assert_eq!(dir.answer(&file, invoked), "");
+    chmod(&file, 0o664);
+    let said = dir.answer(&file, invoked);
+    assert!(said.contains("its group may write the file"), "{said}");
+}
+
+#[test]
+fn a_pipe_of_the_shell_is_read() {
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+    let (reader, mut writer) = io::pipe().expect("pipe");
+    writer.write_all(b"ports:").expect("write");
+    drop(writer);
+    let reader = OwnedFd::from(reader);
+    let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));
+    assert_eq!(names(&gather(&[path], root())), ["ports:"]);
+}
+
+#[test]
+fn what_looks_like_a_mapping_is_one() {
+    let dir = Scratch::new();
+    let gathered = |arguments: &[&str]| {
+        let arguments: Vec<_> = arguments.iter().map(PathBuf::from).collect();
+        gather(&arguments, ANYONE)
+    };
+    let file = dir.file("80:3000", b"ports:");
+    let file = file.to_str().expect("UTF-8");
+    let mixed = gathered(&["443:8443", file, "53/udp:5353", "80 -> 3000"]);
+    assert_eq!(names(&mixed), ["443:8443", "ports:", "53/udp:5353", "80 -> 3000"]);
+    assert!(mixed.diagnostics.is_empty());
+    let titles: Vec<_> = mixed.sources.iter().map(Source::title).collect();
+    assert_eq!(titles, ["443:8443", file, "53/udp:5353", "80 -> 3000"]);
+    // Only what can be nothing else goes before a file of that name.
+    assert_eq!(gathered(&["./80:3000"]).diagnostics.len(), 1);
+}
+
+#[test]
+fn paths_in_commands_are_quoted() {
+    let dir = Scratch::new();
+    let file = dir.file("my rules.yaml", b"a");
+    chmod(&file, 0o666);
+    let said = dir.answer(&file, root());
+    assert!(said.ends_with("help: run `chmod go-w 'DIR/my rules.yaml'`\n"), "{said}");
+    let fifo = dir.0.join("a fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("mkfifo");
+    let said = dir.answer(&fifo, ANYONE);
+    assert!(said.ends_with("`portmap … - < 'DIR/a fifo'`\n"), "{said}");
+}

@@ -1,0 +1,71 @@
+//! The user behind this process.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The user who asked for a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Who {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+    pub uid: u32,
+}
+
+impl Who {
+    /// Through sudo the user who called it, otherwise the real user.
+    pub fn invoking() -> Self {
+        let real = nix::unistd::getuid().as_raw();
+        let env = |name: &str| std::env::var(name).ok();
+        Self::behind(real, env, |uid| {
+            let user = nix::unistd::User::from_uid(uid.into());
+            user.ok().flatten().map(|user| user.name)
+        })
+    }
+
+    /// Only root's environment is asked for `SUDO_UID`: anybody else could have set it.
+    fn behind(
+        real: u32,
+        env: impl Fn(&str) -> Option<String>,
+        name_of: impl Fn(u32) -> Option<String>,
+    ) -> Self {
+        let sudo = || env("SUDO_UID")?.parse().ok();
+        match (real == 0).then(sudo).flatten() {
+            Some(uid) => {
+                let user = env("SUDO_USER").filter(|user| !user.is_empty());
+                Self { name: user.or_else(|| name_of(uid)), uid }
+            }
+            None => Self { name: name_of(real), uid: real },
+        }
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => f.write_str(name),
+            None => write!(f, "uid {}", self.uid),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn through_sudo_it_is_the_one_who_called_it() {
+        let name_of = |uid| (uid == 1000).then(|| "ada".to_owned());
+        let sudo = |name: &str| match name {
+            "SUDO_UID" => Some("1000".to_owned()),
+            _ => None,
+        };
+        let ada = Who { name: Some("ada".into()), uid: 1000 };
+        assert_eq!(Who::behind(0, sudo, name_of), ada);
+        assert_eq!(Who::behind(1000, |_| None, name_of), ada);
+        // Set by a user who is not root, it means nothing.
+        assert_eq!(Who::behind(1001, sudo, name_of), Who { name: None, uid: 1001 });
+        assert_eq!(Who::behind(0, |_| Some("nonsense".into()), name_of).uid, 0);
+    }
+}

@@ -1,0 +1,7 @@
+//! Netlink, whatever it is about: [`wire`] frames messages and attributes and takes them apart,
+//! [`socket`] moves them. nftables and connection tracking are asked through here.
+//!
+//! What comes from a socket is input: no length is trusted.
+
+pub mod socket;
+pub mod wire;

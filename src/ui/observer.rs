@@ -1,0 +1,53 @@
+//! What the engine tells while it works, shown.
+
+use super::Ui;
+use super::escape::visible;
+use crate::engine::{Event, Observer};
+use crate::plan::Step;
+
+impl Observer for Ui {
+    fn timed(&self, what: &str, work: &mut dyn FnMut()) {
+        Ui::timed(self, what, work);
+    }
+
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Ahead(steps) => self.steps("to do", steps),
+            Event::Committing(steps) => self.steps("kernel", steps),
+            Event::Changed(_) | Event::BootChanged(_) => {}
+            Event::Settled(settlement) => self.note(settlement),
+            Event::Locked => {}
+            Event::ConnectionsCut(n) => {
+                let connections = if n == 1 { "connection" } else { "connections" };
+                self.warn(format_args!("this resets up to {n} established {connections}"));
+            }
+            Event::TrialWithoutZone => self.warn(
+                "the kernel has no connection tracking zones (CONFIG_NF_CONNTRACK_ZONES): UDP clients \
+                 that keep sending stay with the trial when its time is up",
+            ),
+            Event::FlowsDeleted(flows) if self.is_verbose() => {
+                self.note(format_args!("{flows} outdated UDP flows deleted"));
+            }
+            Event::FlowsDeleted(_) => {}
+            Event::Shortfall(error) => {
+                self.warn(error);
+                if let Some(help) = error.help() {
+                    self.note(help);
+                }
+            }
+        }
+    }
+}
+
+impl Ui {
+    /// With `--verbose`, what is done to the kernel's table, a line for each step.
+    fn steps(&self, label: &str, steps: &[Step]) {
+        if self.is_verbose() {
+            let lines: String = steps
+                .iter()
+                .map(|step| format!("{label}: {}\n", visible(&step.to_string())))
+                .collect();
+            super::eprint(&lines);
+        }
+    }
+}

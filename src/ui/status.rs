@@ -1,0 +1,223 @@
+//! What is active, as a table or as one document.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::escape::visible;
+use super::mapping::MappingJson;
+use super::{JSON_VERSION, Table, Ui};
+use crate::engine::{Drift, Status, TrialStatus};
+use crate::mapping::words::{clients, fold};
+use crate::mapping::{GenerationId, Mapping, MappingSet, Point};
+use crate::ruleset::{ChainName, Counter, Layer, MapName, Observed};
+
+#[derive(Serialize)]
+struct Document {
+    version: u32,
+    /// Whether our table is in the kernel.
+    active: bool,
+    generation: Option<GenerationId>,
+    /// What boot would bring back.
+    persisted: Option<GenerationId>,
+    trial: Option<TrialJson>,
+    /// How the table differs from what portmap put there; null if it does not, or if that is
+    /// not known.
+    drift: Option<String>,
+    foreign: Vec<String>,
+    /// What of the history cannot be read.
+    problems: Vec<String>,
+    mappings: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+struct TrialJson {
+    generation: Option<GenerationId>,
+    /// 0 if the time is up and the mapping from before serves again.
+    left_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    port: u16,
+    protocol: &'static str,
+    #[serde(flatten)]
+    mapping: MappingJson,
+    /// Connections, as the kernel's NAT sees each once; null where a map is too large to count.
+    connections: Option<u64>,
+    bytes: Option<u64>,
+}
+
+impl Ui {
+    pub fn status(&self, status: &Status) -> Result<()> {
+        let counted = counted(status);
+        if self.is_json() {
+            return self.print_json(&document(status, &counted));
+        }
+        if status.view.observed().is_none() {
+            self.say("nothing is mapped: the kernel has no table inet portmap")?;
+            if let Some(number) = status.lost {
+                self.note(format_args!(
+                    "generation {number} was active; a reboot or another program has removed it, \
+                     and `portmap rollback --to {number}` puts it back"
+                ));
+            }
+        } else {
+            if counted.is_empty() {
+                self.say("nothing is mapped")?;
+            } else {
+                self.table(&table(&counted))?;
+                self.gap()?;
+            }
+            self.say(generation(status))?;
+        }
+        if let Some(drift) = &status.drift {
+            self.drift(drift);
+        }
+        self.boot(status)?;
+        for problem in &status.problems {
+            self.warn(problem);
+            if let Some(help) = problem.help() {
+                self.note(help);
+            }
+        }
+        Ok(())
+    }
+
+    fn drift(&self, drift: &Drift) {
+        for foreign in &drift.foreign {
+            self.warn(format_args!("another program has changed table inet portmap: {foreign}"));
+        }
+        if !drift.mappings.is_empty() {
+            let mappings = drift.mappings.join("; ");
+            self.warn(format_args!("another program has changed the mapping: {mappings}"));
+        }
+        if !drift.repairs.is_empty() {
+            let repairs = drift.repairs.join("; ");
+            self.warn(format_args!("table inet portmap is not as it should be: {repairs}"));
+        }
+        self.note("`portmap apply` of the rules file repairs it");
+    }
+
+    fn boot(&self, status: &Status) -> Result<()> {
+        let serving = status.serving.and_then(Point::generation);
+        match (status.boot, serving) {
+            // What is wrong with the pointer is among the problems.
+            (None, _) if !status.problems.is_empty() => Ok(()),
+            (None, None) => Ok(()),
+            (None, Some(_)) => self.say("not restored at boot; run `portmap persist` to enable"),
+            (boot, serving) if boot == serving => self.say("boot restores it"),
+            (Some(boot), Some(_)) => {
+                self.say(format_args!("boot restores another one: generation {boot}"))
+            }
+            (Some(boot), None) => self.say(format_args!("boot restores generation {boot}")),
+        }
+    }
+}
+
+/// Which generation is active, in a sentence.
+fn generation(status: &Status) -> String {
+    match (status.trial, status.serving) {
+        (Some(TrialStatus { number: Some(n), left }), serving) if left.is_zero() => {
+            let before = match serving {
+                Some(point) => crate::engine::name(point),
+                None => "what was before".to_owned(),
+            };
+            format!("generation {n} was on trial; the time is up, and {before} serves again")
+        }
+        (Some(TrialStatus { number: Some(n), left }), _) => {
+            let left = left.as_secs_f64().ceil();
+            format!(
+                "generation {n} is on trial for {left} more seconds: `portmap confirm` keeps it"
+            )
+        }
+        (None, _) | (Some(_), _) => match status.view.stamped() {
+            Some(n) if status.is_idle => format!(
+                "generation {n} is active; the empty table stays for connections through an \
+                 earlier mapping"
+            ),
+            Some(n) => format!("generation {n} is active"),
+            None if status.is_idle => {
+                "the empty table stays for connections through an earlier mapping".to_owned()
+            }
+            None => "the active mapping is not in the history".to_owned(),
+        },
+    }
+}
+
+fn document(status: &Status, counted: &[Counted<'_>]) -> Document {
+    let foreign = status.view.foreign().to_vec();
+    Document {
+        version: JSON_VERSION,
+        active: status.view.observed().is_some(),
+        generation: status.serving.and_then(Point::generation),
+        persisted: status.boot,
+        trial: status.trial.map(|trial| TrialJson {
+            generation: trial.number,
+            left_seconds: trial.left.as_secs_f64(),
+        }),
+        drift: status.drift.as_ref().map(ToString::to_string),
+        foreign,
+        problems: status.problems.iter().map(ToString::to_string).collect(),
+        mappings: counted.iter().map(Entry::from).collect(),
+    }
+}
+
+impl From<&Counted<'_>> for Entry {
+    fn from(counted: &Counted<'_>) -> Self {
+        let service = counted.mapping.service;
+        Self {
+            port: service.port.get(),
+            protocol: service.protocol.name(),
+            mapping: MappingJson::from(counted.mapping),
+            connections: counted.counter.map(|c| c.packets),
+            bytes: counted.counter.map(|c| c.bytes),
+        }
+    }
+}
+
+/// A mapping with its counter, where the kernel keeps one.
+struct Counted<'a> {
+    mapping: &'a Mapping,
+    counter: Option<Counter>,
+}
+
+fn counted(status: &Status) -> Vec<Counted<'_>> {
+    let layer = if status.view.running().is_some() { Layer::Trial } else { Layer::Active };
+    let serving: &MappingSet = status.view.serving();
+    let Some(observed) = status.view.observed() else { return Vec::new() };
+    serving
+        .services()
+        .flat_map(|group| group.iter().enumerate())
+        .map(|(rank, mapping)| Counted {
+            mapping,
+            counter: counter(observed, layer, mapping, rank),
+        })
+        .collect()
+}
+
+fn counter(observed: &Observed, layer: Layer, m: &Mapping, rank: usize) -> Option<Counter> {
+    let chain = ChainName::Service(layer, m.service);
+    if observed.ruleset.chains.contains_key(&chain) {
+        return Some(observed.counters.rules.get(&(chain, rank)).copied().unwrap_or_default());
+    }
+    let map = MapName::Ports(layer, m.selector.scope(), m.selector.family());
+    observed.shapes.get(&map).filter(|shape| shape.counted)?;
+    Some(observed.counters.elements.get(&(map, m.service)).copied().unwrap_or_default())
+}
+
+fn table(counted: &[Counted<'_>]) -> Table {
+    let mut table = Table::new(&["PORT", "TO", "FOR", ">CONNECTIONS", "COMMENT"]);
+    for (run, part) in
+        fold(counted, |c| c.mapping, |a, b| a.counter.is_some() == b.counter.is_some())
+    {
+        let connections: Option<u64> = part.iter().map(|c| c.counter.map(|c| c.packets)).sum();
+        table.row(vec![
+            run.service(),
+            run.to(),
+            visible(&clients(&run.first.selector)),
+            connections.map_or_else(|| "-".to_owned(), |n| n.to_string()),
+            visible(run.first.comment.as_deref().unwrap_or_default()),
+        ]);
+    }
+    table
+}

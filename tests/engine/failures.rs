@@ -1,0 +1,170 @@
+//! The kernel refuses, or does not answer: what an error says of its effect is true.
+
+use super::*;
+use nix::libc::EPERM;
+use portmap::engine::{Cause, Effect};
+
+/// Some of the ways to change something, from generation 2 with 1 before it.
+type Command = (&'static str, fn(&Host) -> Result<()>, &'static str);
+
+const COMMANDS: [Command; 5] = [
+    ("apply", |host| host.apply("80:5000").map(drop), "80:5000"),
+    ("apply without history", |host| without_history(host, "80:5000"), "80:5000"),
+    ("rollback", |host| host.roll_back().map(drop), "80:3000"),
+    ("clear", |host| host.engine().clear(true).map(drop), ""),
+    ("clear without history", |host| host.engine().clear(false).map(drop), ""),
+];
+
+fn without_history(host: &Host, mapping: &str) -> Result<()> {
+    host.request(&ApplyRequest { keeps_history: false, ..request(mapping) }).map(drop)
+}
+
+fn host() -> Host {
+    Host::with(&["80:3000", "80:4000"])
+}
+
+#[test]
+fn a_refusal_changes_nothing() {
+    for (name, command, _) in COMMANDS {
+        let host = host();
+        host.kernel.refuse(1, EPERM);
+        let error = fails(command(&host));
+        assert!(matches!(error.cause(), Cause::Commit(_)), "{name}: {error}");
+        assert_eq!(error.effect, Effect::Unchanged, "{name}: {error}");
+        assert_eq!((host.active().as_str(), host.stamped()), ("80:4000", Some(2)), "{name}");
+        assert!(!host.outcomes()[2..].contains(&Outcome::Committed), "{name}");
+        assert_eq!(host.kernel.cleaned(), [], "{name}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_lost_does_not_hide_the_change() {
+    for (name, command, serves) in COMMANDS {
+        let host = host();
+        host.kernel.lose_answer(1);
+        let error = fails(command(&host));
+        assert_eq!(error.effect, Effect::Changed, "{name}: {error}");
+        assert!(error.to_string().starts_with("the mapping is in the kernel"), "{name}: {error}");
+        assert_eq!(host.active(), serves, "{name}");
+        assert!(host.outcomes().iter().all(|o| *o == Outcome::Committed), "{name}");
+        let cleaned = host.kernel.cleaned();
+        assert_eq!(cleaned, [(set("80:4000"), set(serves))], "{name}: UDP clients follow");
+    }
+}
+
+#[test]
+fn a_request_that_is_lost_changes_nothing() {
+    for (name, command, _) in COMMANDS {
+        let host = host();
+        host.kernel.lose_request(1);
+        let error = fails(command(&host));
+        assert_eq!(error.effect, Effect::Unchanged, "{name}: {error}");
+        assert_eq!(host.active(), "80:4000", "{name}");
+        assert!(!host.outcomes()[2..].contains(&Outcome::Committed), "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_any_more_is_not_known() {
+    for (name, command, serves) in COMMANDS {
+        let host = host();
+        host.kernel.lose_answer(1);
+        host.kernel.go_blind_after(1);
+        let error = fails(command(&host));
+        assert_eq!(error.effect, Effect::Partly, "{name}: {error}");
+        assert!(error.to_string().contains("not known"), "{name}: {error}");
+        // The next command learns it.
+        host.kernel.see_again();
+        assert_eq!(host.active(), serves, "{name}");
+        host.apply("80:6000").unwrap();
+        assert!(host.outcomes().iter().all(|o| *o == Outcome::Committed), "{name}");
+    }
+}
+
+#[test]
+fn a_change_that_cannot_be_read_back_is_made() {
+    let host = host();
+    host.kernel.go_blind_after(1);
+    let error = fails(host.apply("80:5000"));
+    assert!(error.effect > Effect::Unchanged, "{error}");
+    assert_eq!(host.active(), "80:5000");
+}
+
+#[test]
+fn a_repair_that_is_refused_or_lost_has_changed_nothing() {
+    for lost in [true, false] {
+        let host = host();
+        host.kernel.tamper(remove_rules(Hook::Output, |_| true));
+        let drift = host.drift().unwrap();
+        match lost {
+            true => host.kernel.lose_request(1),
+            false => host.kernel.refuse(1, EPERM),
+        }
+        let error = fails(host.apply("80:4000"));
+        assert_eq!(error.effect, Effect::Unchanged, "{error}");
+        assert_eq!(host.drift().unwrap(), drift);
+    }
+}
+
+#[test]
+fn the_end_of_a_trial_takes_two_commits_and_may_stop_between_them() {
+    type End = (&'static str, fn(&Host) -> Result<()>, &'static str, Outcome);
+    let ends: [End; 2] = [
+        (
+            "confirm",
+            |host| host.engine().confirm(None, false).map(drop),
+            "80:5000",
+            Outcome::Committed,
+        ),
+        ("rollback", |host| host.roll_back().map(drop), "80:4000", Outcome::Reverted),
+    ];
+    for (name, end, serves, outcome) in ends {
+        let on_trial = || {
+            let mut host = host();
+            host.try_out("80:5000").unwrap();
+            host.kernel = FakeKernel::new(host.kernel.table().as_ref());
+            host
+        };
+        let host = on_trial();
+        host.kernel.refuse(1, EPERM);
+        let error = fails(end(&host));
+        assert_eq!(error.effect, Effect::Unchanged, "{name}: {error}");
+        assert_eq!(host.outcomes()[2], Outcome::Trial, "{name}");
+        assert_eq!(host.drift(), None, "{name}: it runs as before");
+
+        let host = on_trial();
+        host.kernel.lose_answer(1);
+        let error = fails(end(&host));
+        assert_eq!(error.effect, Effect::Partly, "{name}: {error}");
+        assert_eq!((host.active().as_str(), host.outcomes()[2]), (serves, outcome), "{name}");
+
+        let host = on_trial();
+        host.kernel.refuse(2, EPERM);
+        let error = fails(end(&host));
+        assert_eq!(error.effect, Effect::Partly, "{name}: {error}");
+        assert_eq!(host.active(), serves, "{name}");
+        assert_eq!(host.engine().status().unwrap().trial.map(|trial| trial.number), None, "{name}");
+        assert_eq!(host.outcomes()[2], outcome, "{name}");
+        assert_eq!(host.layer(Layer::Trial), "80:5000", "{name}: what stays, and has no effect");
+        assert_eq!(host.drift(), None, "{name}");
+        // The next command removes it.
+        host.apply("80:6000").unwrap();
+        assert_eq!(host.layer(Layer::Trial), "", "{name}");
+    }
+}
+
+#[test]
+fn a_kernel_without_zones_has_trials_all_the_same() {
+    let host = host();
+    let udp = |to: u16| {
+        let text = format!("ports:\n  53/udp: {to}\n");
+        Rc::new(rules::parse_stored("test", text).unwrap())
+    };
+    host.kernel.refuse(1, nix::libc::EOPNOTSUPP);
+    let trial = ApplyRequest { mapping: udp(5353), trial: Some(MINUTE), ..request("") };
+    let change = host.request(&trial).unwrap();
+    assert!(change.trial.is_some());
+    assert_eq!(host.told(), ["trial without zone"]);
+    assert!(!host.kernel.table().unwrap().ruleset.has_zone());
+    assert_eq!(host.layer(Layer::Trial), "53:5353");
+}

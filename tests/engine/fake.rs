@@ -1,0 +1,314 @@
+//! The door to a kernel that is a model: everything that is hard to meet on a real one (a race, a
+//! refusal, a lost answer, a change behind our back, the end of a trial) happens when a test says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use portmap::kernel::{CommitError, Error, Extent, Kernel, Snapshot, conntrack};
+use portmap::mapping::{MappingSet, Service};
+use portmap::plan::Step;
+use portmap::ruleset::{Map, MapName, Observed, Stamp};
+
+use crate::model::Model;
+
+/// A handle: clones show the same kernel, so that a test sees what an engine does with its own.
+#[derive(Clone, Default)]
+pub struct FakeKernel(Arc<Mutex<State>>);
+
+type Deed = Box<dyn FnMut(&mut Model) + Send>;
+
+#[derive(Default)]
+struct State {
+    model: Model,
+    generation: u32,
+    /// Commits that were tried, refused ones too; the first is 1.
+    commits: usize,
+    /// The steps of each commit that was made.
+    made: Vec<Vec<Step>>,
+    before: BTreeMap<usize, Deed>,
+    after: BTreeMap<usize, Deed>,
+    refused: BTreeMap<usize, i32>,
+    unanswered: BTreeSet<usize>,
+    unsent: BTreeSet<usize>,
+    blinding: BTreeSet<usize>,
+    is_blind: bool,
+    afterwards: BTreeMap<usize, Box<dyn FnMut() + Send>>,
+    cleaned: Vec<(MappingSet, MappingSet)>,
+    redirected: Vec<MappingSet>,
+    trial_flows_cleared: usize,
+    open_connections: Vec<Service>,
+}
+
+impl FakeKernel {
+    /// With this table, at generation 1.
+    pub fn new(table: Option<&Observed>) -> Self {
+        let state = State { model: Model::new(table), generation: 1, ..State::default() };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// What is there now.
+    pub fn table(&self) -> Option<Observed> {
+        self.state().model.observed()
+    }
+
+    /// The steps of each commit that was made.
+    pub fn made(&self) -> Vec<Vec<Step>> {
+        self.state().made.clone()
+    }
+
+    /// The arguments of each `clean_flows`.
+    pub fn cleaned(&self) -> Vec<(MappingSet, MappingSet)> {
+        self.state().cleaned.clone()
+    }
+
+    /// The arguments of each `clean_redirected_flows`.
+    pub fn cleaned_of_redirects(&self) -> Vec<MappingSet> {
+        self.state().redirected.clone()
+    }
+
+    /// How often the flows of trials were deleted.
+    pub fn trial_flows_cleared(&self) -> usize {
+        self.state().trial_flows_cleared
+    }
+
+    /// Somebody else commits between our reading and our `n`th commit, which so comes too late.
+    pub fn race(&self, n: usize, deed: impl FnMut(&mut Model) + Send + 'static) {
+        self.state().before.insert(n, Box::new(deed));
+    }
+
+    /// Somebody else commits right after our `n`th commit, before we read back.
+    pub fn tamper_after(&self, n: usize, deed: impl FnMut(&mut Model) + Send + 'static) {
+        self.state().after.insert(n, Box::new(deed));
+    }
+
+    /// The kernel refuses our `n`th commit with this error number.
+    pub fn refuse(&self, n: usize, errno: i32) {
+        self.state().refused.insert(n, errno);
+    }
+
+    /// Our `n`th commit is made, but we do not hear of it.
+    pub fn lose_answer(&self, n: usize) {
+        self.state().unanswered.insert(n);
+    }
+
+    /// Our `n`th commit is not made, and we do not hear of that either.
+    pub fn lose_request(&self, n: usize) {
+        self.state().unsent.insert(n);
+    }
+
+    /// From our `n`th commit on the kernel answers no question any more.
+    pub fn go_blind_after(&self, n: usize) {
+        self.state().blinding.insert(n);
+    }
+
+    /// It answers again.
+    pub fn see_again(&self) {
+        self.state().is_blind = false;
+    }
+
+    /// Something outside of the kernel happens right after our `n`th commit.
+    pub fn afterwards(&self, n: usize, deed: impl FnMut() + Send + 'static) {
+        self.state().afterwards.insert(n, Box::new(deed));
+    }
+
+    /// How many commits were tried.
+    pub fn tried(&self) -> usize {
+        self.state().commits
+    }
+
+    /// Somebody else commits now.
+    pub fn tamper(&self, deed: impl FnOnce(&mut Model)) {
+        let mut state = self.state();
+        deed(&mut state.model);
+        state.generation += 1;
+    }
+
+    /// Time passes: a gate may shut. That is no commit.
+    pub fn pass(&self, time: Duration) {
+        self.state().model.pass(time);
+    }
+
+    /// Open connections through the mapping, one for each of these.
+    pub fn connect(&self, services: &[Service]) {
+        self.state().open_connections = services.to_vec();
+    }
+}
+
+/// What a kernel says that has more answers than room for them.
+fn lost() -> Error {
+    Error::Receive(std::io::Error::from_raw_os_error(nix::libc::ENOBUFS))
+}
+
+impl Kernel for FakeKernel {
+    fn generation(&mut self) -> Result<u32, Error> {
+        Ok(self.state().generation)
+    }
+
+    fn stamp(&mut self) -> Result<Option<Stamp>, Error> {
+        Ok(self.state().model.observed().and_then(|table| table.ruleset.stamp()))
+    }
+
+    fn snapshot(&mut self, extent: Extent) -> Result<Snapshot, Error> {
+        let state = self.state();
+        if state.is_blind {
+            return Err(lost());
+        }
+        let mut table = state.model.observed();
+        if let (Extent::Outline, Some(table)) = (extent, &mut table) {
+            for (name, map) in &mut table.ruleset.maps {
+                if matches!(name, MapName::Ports(..)) {
+                    *map = Map::Ports(Vec::new());
+                }
+            }
+            table.counters.elements.clear();
+        }
+        Ok(Snapshot { generation: state.generation, table })
+    }
+
+    fn commit(&mut self, steps: &[Step], generation: u32) -> Result<(), CommitError> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if steps.is_empty() {
+            return Ok(());
+        }
+        state.commits += 1;
+        let n = state.commits;
+        if let Some(deed) = state.before.get_mut(&n) {
+            deed(&mut state.model);
+            state.generation += 1;
+        }
+        if generation != state.generation {
+            return Err(CommitError::Raced);
+        }
+        let refused = |step: String, errno| CommitError::Refused {
+            step,
+            errno,
+            message: None,
+            help: Some("as the test wants it".to_owned()),
+        };
+        if let Some(errno) = state.refused.get(&n) {
+            return Err(refused(steps[0].to_string(), *errno));
+        }
+        if state.unsent.contains(&n) {
+            return Err(lost().into());
+        }
+        state.model.commit(steps).map_err(|why| refused(why, nix::libc::EBUSY))?;
+        state.generation += 1;
+        state.made.push(steps.to_vec());
+        if let Some(deed) = state.after.get_mut(&n) {
+            deed(&mut state.model);
+            state.generation += 1;
+        }
+        if let Some(deed) = state.afterwards.get_mut(&n) {
+            deed();
+        }
+        state.is_blind |= state.blinding.contains(&n);
+        if state.unanswered.contains(&n) {
+            return Err(lost().into());
+        }
+        Ok(())
+    }
+
+    fn clean_flows(
+        &mut self,
+        before: &MappingSet,
+        after: &MappingSet,
+    ) -> Result<usize, conntrack::Error> {
+        self.state().cleaned.push((before.clone(), after.clone()));
+        Ok(0)
+    }
+
+    fn clean_redirected_flows(&mut self, before: &MappingSet) -> Result<usize, conntrack::Error> {
+        self.state().redirected.push(before.clone());
+        Ok(0)
+    }
+
+    fn translated_connections(&mut self) -> Result<usize, conntrack::Error> {
+        Ok(self.state().open_connections.len())
+    }
+
+    fn forget_translated_connections(&mut self) -> Result<usize, conntrack::Error> {
+        Ok(self.state().open_connections.drain(..).count())
+    }
+
+    fn wait_for_packets(&mut self) {}
+
+    fn clear_trial_flows(&mut self) -> Result<usize, conntrack::Error> {
+        self.state().trial_flows_cleared += 1;
+        Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STALE: &[Step] = &[Step::AddTable];
+
+    #[test]
+    fn a_race_is_lost_once() {
+        let mut kernel = FakeKernel::new(None);
+        kernel.race(1, |_| {});
+        assert!(matches!(kernel.commit(STALE, 1), Err(CommitError::Raced)));
+        assert!(kernel.commit(STALE, 2).is_ok());
+        assert_eq!(kernel.generation().unwrap(), 3);
+        assert_eq!(kernel.made().len(), 1);
+    }
+
+    #[test]
+    fn a_refusal_changes_nothing_and_a_lost_answer_does() {
+        let mut kernel = FakeKernel::new(None);
+        kernel.refuse(1, nix::libc::EPERM);
+        kernel.lose_answer(2);
+        assert!(matches!(kernel.commit(STALE, 1), Err(CommitError::Refused { .. })));
+        assert!(kernel.table().is_none());
+        assert!(matches!(kernel.commit(STALE, 1), Err(CommitError::Netlink(_))));
+        assert_eq!(kernel.table(), Some(Observed::default()));
+    }
+
+    #[test]
+    fn a_gate_shuts_when_its_time_is_over() {
+        let mut kernel = FakeKernel::new(None);
+        let timeout = Duration::from_secs(2);
+        kernel.commit(&[Step::AddTable, Step::AddGate, Step::OpenGate { timeout }], 1).unwrap();
+        kernel.pass(Duration::from_secs(1));
+        let left = |kernel: &FakeKernel| kernel.table().unwrap().ruleset.gate.unwrap().left;
+        assert_eq!(left(&kernel), Duration::from_secs(1));
+        kernel.pass(Duration::from_secs(5));
+        assert_eq!(left(&kernel), Duration::ZERO);
+        assert_eq!(kernel.generation().unwrap(), 2, "that is no commit");
+    }
+
+    #[test]
+    fn somebody_may_be_there_before_we_read_back() {
+        let mut kernel = FakeKernel::new(None);
+        kernel.tamper_after(1, |model| model.commit(&[Step::DeleteTable]).unwrap());
+        kernel.commit(STALE, 1).unwrap();
+        let seen = kernel.snapshot(Extent::Whole).unwrap();
+        assert_eq!((seen.generation, seen.table), (3, None));
+    }
+
+    #[test]
+    fn what_is_asked_about_flows_is_remembered() {
+        let mut kernel = FakeKernel::new(None);
+        let port = portmap::mapping::Port::new(80).unwrap();
+        let service = Service { protocol: portmap::mapping::Protocol::Tcp, port };
+        kernel.connect(&[service, service]);
+        kernel.tamper(|model| model.replace(Some(&Observed::default())));
+        assert_eq!(kernel.generation().unwrap(), 2);
+        assert_eq!(kernel.translated_connections().unwrap(), 2);
+        assert_eq!(kernel.forget_translated_connections().unwrap(), 2);
+        assert_eq!(kernel.translated_connections().unwrap(), 0);
+        let none = MappingSet::default();
+        kernel.clean_flows(&none, &none).unwrap();
+        kernel.clean_redirected_flows(&none).unwrap();
+        kernel.clear_trial_flows().unwrap();
+        assert_eq!(kernel.cleaned_of_redirects(), [none]);
+        assert_eq!((kernel.cleaned().len(), kernel.trial_flows_cleared()), (1, 1));
+    }
+}
