@@ -9,10 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::inputs::{FULL, Mappings, TEN, changed_target, target};
-use crate::measure::{Contender, Rounds, Series, installed, interleave, median};
+use crate::limits::{Check, Noise};
+use crate::measure::{Contender, Plan, Rounds, Series, installed, interleave, median};
 use crate::namespace::Namespace;
-use crate::report::{Bar, Table, memory, plot, time};
-use crate::{Check, Report};
+use crate::noise::Twins;
+use crate::report::{Bar, Report, Table, memory, plot, time};
 
 const IPTABLES: [(&str, &str); 2] = [
     ("iptables-restore (nft), 2 × 60,000 rules", "iptables-nft-restore"),
@@ -23,36 +24,63 @@ pub const IPTABLES_LATENCY: [(&str, &str); 2] = [
     ("iptables (legacy), 1,000 rules", "iptables-legacy-restore"),
 ];
 
+/// What the name of another portmap's contender is.
+const BEFORE: &str = "portmap before";
+
 pub struct Applies<'a> {
     portmap: &'a Path,
+    /// Another one to compare it with.
+    pub before: Option<&'a Path>,
     dir: &'a Path,
     rounds: Rounds,
     states: Cell<u32>,
 }
 
 impl<'a> Applies<'a> {
-    pub fn new(portmap: &'a Path, dir: &'a Path, rounds: Rounds) -> Result<Applies<'a>> {
-        let help = Command::new(portmap).args(["apply", "--help"]).output()?;
-        if help.stdout.is_empty() {
-            bail!("{} does not know `apply`", portmap.display());
+    pub fn new(
+        portmap: &'a Path,
+        before: Option<&'a Path>,
+        dir: &'a Path,
+        rounds: Rounds,
+    ) -> Result<Applies<'a>> {
+        for program in [portmap].into_iter().chain(before) {
+            let help = Command::new(program).args(["apply", "--help"]).output()?;
+            if help.stdout.is_empty() {
+                bail!("{} does not know `apply`", program.display());
+            }
         }
-        Ok(Applies { portmap, dir, rounds, states: Cell::new(0) })
+        Ok(Applies { portmap, before, dir, rounds, states: Cell::new(0) })
     }
 
     fn portmap(&self, file: &Path, state: &Path) -> Command {
-        let mut command = Command::new(self.portmap);
-        command.arg("apply").arg(file).arg("--state-dir").arg(state);
-        command
+        command(self.portmap, file, state)
     }
 
-    fn state(&self) -> PathBuf {
+    pub fn state(&self) -> PathBuf {
         self.states.set(self.states.get() + 1);
         self.dir.join(format!("state-{}", self.states.get()))
     }
 
     /// `portmap apply` where it has never run before.
     pub fn fresh(&self, file: &Path) -> Command {
-        self.portmap(file, &self.state())
+        self.fresh_of(self.portmap, file)
+    }
+
+    pub fn fresh_of(&self, program: &Path, file: &Path) -> Command {
+        command(program, file, &self.state())
+    }
+
+    /// The first contender is portmap, the second what it is compared with; there may be a twin of
+    /// the second, called the same `, again`.
+    fn interleave(
+        &self,
+        contenders: &mut [Contender],
+        with_commit: bool,
+    ) -> Result<(Vec<Series>, Option<Twins>)> {
+        let twin = contenders.iter().position(|c| c.name.ends_with(", again"));
+        let twins = twin.map(|twin| [1, twin]);
+        let plan = Plan { rounds: self.rounds, with_commit, twins, dir: self.dir };
+        interleave(contenders, &plan)
     }
 
     pub fn measure(&self, report: &mut Report) -> Result<()> {
@@ -95,7 +123,11 @@ impl<'a> Applies<'a> {
                 false => missing.push(program),
             }
         }
-        let series = interleave(&mut contenders, self.rounds, true, self.dir)?;
+        contenders.push(new("nft -f, one map of 60,000, again", false, || nft(&map)));
+        if let Some(before) = self.before {
+            contenders.push(new(BEFORE, false, || self.fresh_of(before, &yaml)));
+        }
+        let (series, twins) = self.interleave(&mut contenders, true)?;
         drop(contenders);
         report.section(
             "First apply of 60,000 mappings",
@@ -105,7 +137,7 @@ impl<'a> Applies<'a> {
                  transaction (the call that sends it, and the close of the socket, in which it \
                  cleans up), measured in runs apart; the rest is what the program itself costs. \
                  iptables covers IPv4 only.{}",
-                self.rounds.quick,
+                series[0].samples.len(),
                 self.rounds.heavy,
                 crate::note(&missing),
             ),
@@ -123,7 +155,9 @@ impl<'a> Applies<'a> {
                     .collect::<Vec<_>>(),
             ),
         );
-        check(report, "first apply of 60,000 mappings, of nft -f with a map", &series, 0.35);
+        let what = "first apply of 60,000 mappings, of nft -f with a map";
+        check(report, what, &series, twins, 0.35);
+        compare(report, "first apply of 60,000 mappings", &series);
         check_memory(report, "peak memory with 60,000 mappings", &series[0], 80.0);
 
         self.phases(report, "first apply of 60,000", &yaml)?;
@@ -136,13 +170,17 @@ impl<'a> Applies<'a> {
             new("portmap apply", false, || self.fresh(&yaml)),
             new("nft -f, one map", false, || nft(&map)),
         ];
-        let series = interleave(&mut contenders, self.rounds, true, self.dir)?;
+        if let Some(before) = self.before {
+            contenders.push(new(BEFORE, false, || self.fresh_of(before, &yaml)));
+        }
+        let (series, _) = self.interleave(&mut contenders, true)?;
         report.section(
             "First apply of 10 mappings",
             "The same with ten. portmap also writes the generation to disk, synchronously.",
             &commit_table(&series),
         );
         check_memory(report, "peak memory with 10 mappings", &series[0], 8.0);
+        compare(report, "first apply of 10 mappings", &series);
         self.phases(report, "first apply of 10", &yaml)
     }
 
@@ -191,9 +229,13 @@ impl<'a> Applies<'a> {
             apply(&mut self.portmap(&yaml, &state))?;
             let theirs = Namespace::enter_new()?;
             apply(&mut nft(&map))?;
+            let twins = Namespace::enter_new()?;
+            apply(&mut nft(&map))?;
             let touched_state = self.state();
             let touched = Namespace::enter_new()?;
             apply(&mut self.portmap(&yaml, &touched_state))?;
+            let before_state = self.state();
+            let before = Namespace::enter_new()?;
             let foreign = self.dir.join("foreign.nft");
             std::fs::write(&foreign, "add table ip foreign\ndelete table ip foreign\n")?;
             let mut contenders = vec![
@@ -208,8 +250,14 @@ impl<'a> Applies<'a> {
                         Ok(self.portmap(&yaml, &touched_state))
                     }),
                 },
+                within("nft -f, one map, again", &twins, || nft(&map)),
             ];
-            let series = interleave(&mut contenders, self.rounds, false, self.dir)?;
+            if let Some(program) = self.before {
+                apply(&mut command(program, &yaml, &before_state))?;
+                let again = || command(program, &yaml, &before_state);
+                contenders.push(within(BEFORE, &before, again));
+            }
+            let (series, twins) = self.interleave(&mut contenders, false)?;
             report.section(
                 title,
                 "What the file says is active already. nft replaces the table, as it has no way \
@@ -217,7 +265,8 @@ impl<'a> Applies<'a> {
                  has to read its table to know.",
                 &table(&series),
             );
-            check(report, what, &series, limit);
+            check(report, what, &series, twins, limit);
+            compare(report, title, &series);
         }
         Ok(())
     }
@@ -253,8 +302,12 @@ impl<'a> Applies<'a> {
         apply(&mut nft(&file("a", "nft")))?;
         let single = Namespace::enter_new()?;
         apply(&mut nft(&file("a", "nft")))?;
+        let twin = Namespace::enter_new()?;
+        apply(&mut nft(&file("a", "nft")))?;
+        let before_state = self.state();
+        let before = Namespace::enter_new()?;
         // Each turns its own switch.
-        let switches: [Cell<bool>; 3] = Default::default();
+        let switches: [Cell<bool>; 5] = Default::default();
         let next = |switch: &Cell<bool>| if switch.replace(!switch.get()) { "a" } else { "b" };
         let mut contenders = vec![
             within("portmap apply", &ours, || {
@@ -264,20 +317,34 @@ impl<'a> Applies<'a> {
             within("nft -f, the element by hand", &single, || {
                 nft(&file(next(&switches[2]), "elements.nft"))
             }),
+            within("nft -f, the whole map, again", &twin, || nft(&file(next(&switches[3]), "nft"))),
         ];
-        let series = interleave(&mut contenders, self.rounds, false, self.dir)?;
+        if let Some(program) = self.before {
+            apply(&mut command(program, &file("a", "yaml"), &before_state))?;
+            contenders.push(within(BEFORE, &before, || {
+                command(program, &file(next(&switches[4]), "yaml"), &before_state)
+            }));
+        }
+        let (series, twins) = self.interleave(&mut contenders, false)?;
         report.section(
             "One mapping changed among 60,000",
             "By hand: a file that only deletes and adds the one element, for who knows what is \
              active.",
             &table(&series),
         );
-        check(report, "one changed among 60,000, of nft -f with all", &series, 0.25);
+        check(report, "one changed among 60,000, of nft -f with all", &series, twins, 0.25);
+        compare(report, "one changed among 60,000", &series);
         Ok(())
     }
 }
 
-fn nft(file: &Path) -> Command {
+pub fn command(program: &Path, file: &Path, state: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg("apply").arg(file).arg("--state-dir").arg(state);
+    command
+}
+
+pub fn nft(file: &Path) -> Command {
     let mut command = Command::new("nft");
     command.arg("-f").arg(file);
     command
@@ -291,7 +358,7 @@ pub fn iptables(program: &str, file: &Path, dir: &Path) -> Command {
 }
 
 /// Not measured.
-fn apply(command: &mut Command) -> Result<()> {
+pub fn apply(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
     if !output.status.success() {
         bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -322,14 +389,28 @@ fn within<'a>(
 }
 
 /// The first is portmap, the second what it is compared with.
-fn check(report: &mut Report, what: &'static str, series: &[Series], limit: f64) {
+fn check(
+    report: &mut Report,
+    what: &'static str,
+    series: &[Series],
+    twins: Option<Twins>,
+    limit: f64,
+) {
     let value = series[0].ratio_to(&series[1]);
-    report.checks.push(Check { what, value, limit, unit: "" });
+    let noise = twins.map(|twins| Noise { twins, of: value });
+    report.checks.push(Check { what, value, limit, unit: "", noise });
+}
+
+fn compare(report: &mut Report, what: &str, series: &[Series]) {
+    if let Some(before) = series.iter().find(|series| series.name == BEFORE) {
+        let ratio = series[0].ratio_to(before);
+        report.compare(what, before.median(), series[0].median(), ratio);
+    }
 }
 
 fn check_memory(report: &mut Report, what: &'static str, series: &Series, limit: f64) {
     let value = series.peak() as f64 / 1024.0;
-    report.checks.push(Check { what, value, limit, unit: " MiB" });
+    report.checks.push(Check { what, value, limit, unit: " MiB", noise: None });
 }
 
 fn table(series: &[Series]) -> Table {

@@ -63,11 +63,21 @@ impl Mappings {
                 writeln!(out, "\t\tfib daddr type != local return")?;
                 writeln!(
                     out,
-                    "\t\tmeta l4proto {{ tcp, udp }} redirect to :meta l4proto . th dport map @ports"
+                    "\t\tmeta l4proto {{ tcp, udp }} dnat to :meta l4proto . th dport map @ports"
                 )?;
                 writeln!(out, "\t}}")?;
             }
             writeln!(out, "}}")
+        })
+    }
+
+    /// The least that sends clients elsewhere from one port to another.
+    pub fn leanest(port: u16, path: &Path) -> Result<()> {
+        write(path, |out| {
+            writeln!(out, "table inet peer {{\n\tchain prerouting {{")?;
+            writeln!(out, "\t\ttype nat hook prerouting priority -100; policy accept;")?;
+            writeln!(out, "\t\ttcp dport {port} dnat to :{}", target(port))?;
+            writeln!(out, "\t}}\n}}")
         })
     }
 
@@ -80,7 +90,7 @@ impl Mappings {
                 writeln!(out, "\t\ttype nat hook {hook} priority -100; policy accept;")?;
                 writeln!(out, "\t\tfib daddr type != local return")?;
                 for (port, to) in self.pairs() {
-                    writeln!(out, "\t\ttcp dport {port} redirect to :{to}")?;
+                    writeln!(out, "\t\ttcp dport {port} dnat to :{to}")?;
                 }
                 writeln!(out, "\t}}")?;
             }

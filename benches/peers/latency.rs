@@ -14,11 +14,12 @@ use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::inputs::{THOUSAND, target};
-use crate::measure::{installed, median, paired_ratio, run};
+use crate::measure::{installed, median, run};
 use crate::namespace::{Namespace, SERVER, link};
+use crate::noise::{Twins, paired_ratio};
 
 /// Where the clients connect: the last of the 1,000 rules where there are rules.
-const PORT: u16 = *THOUSAND.end();
+pub const PORT: u16 = *THOUSAND.end();
 /// Where the server listens.
 const TARGET: u16 = target(PORT);
 /// Connections of one contender before it is the next one's turn.
@@ -53,13 +54,13 @@ impl Lane {
     }
 
     /// To the port that the command maps.
-    pub fn mapped(name: &'static str, mut command: Command, dir: &Path) -> Result<Lane> {
-        Lane::new(name, PORT, None, || run(&mut command, dir).map(|_| None))
+    pub fn mapped(name: &'static str, mut command: Command) -> Result<Lane> {
+        Lane::new(name, PORT, None, || run(&mut command).map(|_| None))
     }
 
     /// To the server's own port, on a machine where the command has mapped others.
-    pub fn beside(name: &'static str, mut command: Command, dir: &Path) -> Result<Lane> {
-        Lane::new(name, TARGET, None, || run(&mut command, dir).map(|_| None))
+    pub fn beside(name: &'static str, mut command: Command) -> Result<Lane> {
+        Lane::new(name, TARGET, None, || run(&mut command).map(|_| None))
     }
 
     /// To the port where the command listens.
@@ -79,6 +80,9 @@ impl Lane {
         let (server, client) = link()?;
         serve()?;
         let proxy = start().with_context(|| name.to_string())?;
+        // Or the table of connections would hold those of the last 10 s. It is there only where
+        // connections are tracked at all.
+        let _ = fs::write("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close", "1");
         client.enter()?;
         let deadline = Instant::now() + patience.unwrap_or_default();
         while let Err(error) = echo(port) {
@@ -101,20 +105,49 @@ impl Lane {
         all[all.len() * 99 / 100]
     }
 
+    pub fn rounds(&self) -> usize {
+        self.rounds.len()
+    }
+
     pub fn ratio_to(&self, base: &Lane) -> f64 {
         paired_ratio(&self.rounds, &base.rounds)
     }
 }
 
-/// Blocks of connections in turn; each round's figure is the median of its connections.
-pub fn measure(lanes: &mut [Lane], rounds: usize, connections: usize) -> Result<()> {
-    // A closed connection stays in conntrack's table for some seconds; it is not to fill up.
+pub struct Effort {
+    pub rounds: usize,
+    /// Of each contender in a round.
+    pub connections: usize,
+    /// How much longer to go on while two identical contenders are not alike.
+    pub patience: Duration,
+}
+
+/// Blocks of connections in turn; each round's figure is the median of its connections. When all
+/// have had their rounds, those that are decisive go on until the twins agree.
+pub fn measure(
+    lanes: &mut [Lane],
+    effort: &Effort,
+    decisive: impl Fn(&Lane) -> bool,
+    twins: [&str; 2],
+) -> Result<Twins> {
+    // A closed connection stays in conntrack's table for a while; it is not to fill up.
     let room = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max")
         .ok()
         .and_then(|max| max.trim().parse::<usize>().ok())
-        .map_or(connections, |max| max / 2 / (rounds + 1));
-    let blocks = (connections.min(room) / BLOCK).max(1);
-    for round in 0..=rounds {
+        .map_or(effort.connections, |max| max / 2 / (effort.rounds + 1));
+    let blocks = (effort.connections.min(room) / BLOCK).max(1);
+    let mut deadline = None;
+    for round in 0.. {
+        let going_on = round > effort.rounds;
+        if going_on {
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + effort.patience);
+            let now = compare(lanes, twins);
+            if now.agree() || Instant::now() >= deadline {
+                return Ok(now);
+            }
+        }
+        let mut lanes: Vec<&mut Lane> =
+            lanes.iter_mut().filter(|lane| !going_on || decisive(lane)).collect();
         let mut times = vec![Vec::new(); lanes.len()];
         for _ in 0..blocks {
             for (lane, times) in lanes.iter().zip(&mut times) {
@@ -132,7 +165,14 @@ pub fn measure(lanes: &mut [Lane], rounds: usize, connections: usize) -> Result<
             }
         }
     }
-    Ok(())
+    unreachable!("the loop ends by the clock")
+}
+
+fn compare(lanes: &[Lane], twins: [&str; 2]) -> Twins {
+    let [one, other] = twins.map(|name| {
+        &lanes.iter().find(|lane| lane.name == name).expect("twins are among the lanes").rounds
+    });
+    Twins::of(one, other)
 }
 
 /// One connection. Closed with a reset, so that neither side keeps its port in TIME_WAIT.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::mem::MaybeUninit;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -10,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::libc;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::noise::{Twins, paired_ratio};
 
 /// One run of a command, from spawn to exit.
 #[derive(Clone, Copy, Debug)]
@@ -19,10 +23,11 @@ pub struct Sample {
     pub peak: u64,
 }
 
-/// Runs the command. What it says on stderr is shown if it fails.
-pub fn run(command: &mut Command, dir: &Path) -> Result<Sample> {
-    let said = dir.join("stderr");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said)?);
+/// Runs the command. What it says on stderr is shown if it fails; it goes to memory, as a file that
+/// is truncated and written again would be flushed to disk when it is closed, by some run or other.
+pub fn run(command: &mut Command) -> Result<Sample> {
+    let mut said = File::from(memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC)?);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone()?);
     let start = Instant::now();
     let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
     let mut status = 0;
@@ -37,8 +42,10 @@ pub fn run(command: &mut Command, dir: &Path) -> Result<Sample> {
     let usage = unsafe { usage.assume_init() };
     let status = ExitStatus::from_raw(status);
     if !status.success() {
-        let said = std::fs::read_to_string(&said).unwrap_or_default();
-        bail!("{command:?}: {status}\n{}", said.chars().take(2000).collect::<String>());
+        let mut text = String::new();
+        said.rewind()?;
+        said.take(2000).read_to_string(&mut text)?;
+        bail!("{command:?}: {status}\n{text}");
     }
     Ok(Sample { wall, peak: usage.ru_maxrss as u64 })
 }
@@ -54,7 +61,7 @@ pub fn commit_time(command: &Command, dir: &Path) -> Result<Option<Duration>> {
     let mut traced = Command::new("strace");
     traced.args(["-f", "-T", "-s", "0", "-e", "trace=sendto,sendmsg,close", "-o"]).arg(&trace);
     traced.arg("--").arg(command.get_program()).args(command.get_args());
-    run(&mut traced, dir)?;
+    run(&mut traced)?;
     let trace = std::fs::read_to_string(&trace)?;
     let longest = |call: &str| {
         let calls = trace.lines().filter(|line| line.contains(call));
@@ -92,35 +99,58 @@ pub struct Series {
 pub struct Rounds {
     pub quick: usize,
     pub heavy: usize,
+    /// How much longer to go on while two identical contenders are not alike.
+    pub patience: Duration,
 }
+
+/// What is measured of all of them.
+pub struct Plan<'a> {
+    pub rounds: Rounds,
+    /// The kernel's part too, in runs apart.
+    pub with_commit: bool,
+    /// Which two are identical, if any.
+    pub twins: Option<[usize; 2]>,
+    pub dir: &'a Path,
+}
+
+/// For the rounds of one comparison: on a busy machine there are fewer.
+const BUDGET: Duration = Duration::from_secs(100);
 
 /// A B C A B C …: whatever drifts on the machine meets all contenders alike.
 pub fn interleave(
     contenders: &mut [Contender],
-    rounds: Rounds,
-    with_commit: bool,
-    dir: &Path,
-) -> Result<Vec<Series>> {
+    plan: &Plan,
+) -> Result<(Vec<Series>, Option<Twins>)> {
+    let Plan { rounds, dir, .. } = *plan;
     let mut series: Vec<Series> = contenders
         .iter()
         .map(|c| Series { name: c.name, samples: Vec::new(), commit: None })
         .collect();
     let mut commits = vec![Vec::new(); contenders.len()];
-    for round in 0..=rounds.quick {
+    let start = Instant::now();
+    let mut deadline = None;
+    for round in 0.. {
+        if round > rounds.quick || (round > rounds.heavy && start.elapsed() > BUDGET) {
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + rounds.patience);
+            let quiet = twins(&series, plan).is_none_or(|twins| twins.agree());
+            if quiet || Instant::now() >= deadline {
+                break;
+            }
+        }
         for (index, contender) in contenders.iter_mut().enumerate() {
             let warming_up = round == 0;
             if contender.heavy && (warming_up || round > rounds.heavy) {
                 continue;
             }
             let mut command = (contender.prepare)()?;
-            let sample = run(&mut command, dir).with_context(|| contender.name.to_string())?;
+            let sample = run(&mut command).with_context(|| contender.name.to_string())?;
             // What the kernel frees in the background is not to disturb the next one.
             std::thread::sleep(Duration::from_millis(20) + sample.wall / 2);
             if warming_up {
                 continue;
             }
             series[index].samples.push(sample);
-            if with_commit && !contender.heavy && round <= rounds.heavy {
+            if plan.with_commit && !contender.heavy && round <= rounds.heavy {
                 let command = (contender.prepare)()?;
                 commits[index].extend(commit_time(&command, dir)?);
                 std::thread::sleep(Duration::from_millis(50));
@@ -132,12 +162,18 @@ pub fn interleave(
             series.commit = Some(median(commits));
         }
     }
-    Ok(series)
+    let twins = twins(&series, plan);
+    Ok((series, twins))
+}
+
+fn twins(series: &[Series], plan: &Plan) -> Option<Twins> {
+    let [one, other] = plan.twins?.map(|index| series[index].walls());
+    Some(Twins::of(&one, &other))
 }
 
 impl Series {
     pub fn median(&self) -> Duration {
-        median(self.samples.iter().map(|s| s.wall).collect())
+        median(self.walls())
     }
 
     /// In KiB, the most of all runs.
@@ -147,16 +183,12 @@ impl Series {
 
     /// The median of the ratios in the rounds that both took part in.
     pub fn ratio_to(&self, base: &Series) -> f64 {
-        let walls = |s: &Series| s.samples.iter().map(|s| s.wall).collect::<Vec<_>>();
-        paired_ratio(&walls(self), &walls(base))
+        paired_ratio(&self.walls(), &base.walls())
     }
-}
 
-pub fn paired_ratio(values: &[Duration], base: &[Duration]) -> f64 {
-    let mut ratios: Vec<f64> =
-        values.iter().zip(base).map(|(v, b)| v.as_secs_f64() / b.as_secs_f64()).collect();
-    ratios.sort_by(f64::total_cmp);
-    ratios[ratios.len() / 2]
+    fn walls(&self) -> Vec<Duration> {
+        self.samples.iter().map(|s| s.wall).collect()
+    }
 }
 
 /// The upper one of the two in the middle, if there are two.

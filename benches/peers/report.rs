@@ -1,7 +1,40 @@
-//! Tables that read well on a terminal and are Markdown, and plots.
+//! What goes to the terminal and to docs/bench.md: tables that read well on a terminal and are
+//! Markdown, and plots.
 
 use std::fmt::{self, Display, Formatter, Write};
 use std::time::Duration;
+
+use crate::limits::Check;
+
+#[derive(Default)]
+pub struct Report {
+    pub text: String,
+    pub checks: Vec<Check>,
+    pub plots: Vec<(&'static str, String)>,
+    /// With another portmap.
+    compared: Vec<Vec<String>>,
+}
+
+impl Report {
+    pub fn section(&mut self, title: &str, text: &str, table: &Table) {
+        println!("{title}\n\n{table}");
+        let _ = write!(self.text, "\n## {title}\n\n{text}\n\n{table}");
+    }
+
+    pub fn plot(&mut self, file: &'static str, alt: &str, svg: String) {
+        let _ = write!(self.text, "\n![{alt}]({file})\n");
+        self.plots.push((file, svg));
+    }
+
+    pub fn compare(&mut self, what: &str, before: Duration, now: Duration, ratio: f64) {
+        self.compared.push(vec![what.to_string(), time(before), time(now), format!("{ratio:.2}")]);
+    }
+
+    pub fn comparison(&self) -> Option<Table> {
+        let head = vec!["of the two portmaps", "before", "now", "now, of before"];
+        (!self.compared.is_empty()).then(|| Table { head, rows: self.compared.clone() })
+    }
+}
 
 pub struct Table {
     pub head: Vec<&'static str>,
