@@ -1,11 +1,31 @@
 #!/bin/bash
-# Make the Debian package of the binary that was built, and let lintian judge it.
+# Build the Debian source package and from it the binary package, as an archive
+# would, and check both with lintian.
 #
 #   packaging/build-deb.sh TARGET_DIRECTORY
 set -euo pipefail
 
-target=$1
-rm -rf "$target/debian"
-cargo deb --locked --no-build --quiet --output "$target/debian/"
-lintian --fail-on error,warning --tag-display-limit 0 "$target"/debian/*.deb
-ls "$target"/debian/*.deb
+archive=$(realpath "$1"/dist/portmap-nft-*.tar.xz)
+out=$(realpath "$1")/debian
+name=$(basename "$archive" .tar.xz)
+version=${name#portmap-nft-}
+
+rm -rf "$out"
+mkdir -p "$out"
+cd "$out"
+cp "$archive" "portmap-nft_$version.orig.tar.xz"
+tar -xf "$archive"
+cp -a "$name/packaging/debian" "$name/debian"
+cd "$name"
+
+# The compiler may come from rustup, which the list of build dependencies cannot
+# name; its settings are in the home directory, and debhelper hides that.
+export RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup}
+unchecked=()
+dpkg-query -W cargo >/dev/null 2>&1 || unchecked=(--no-check-builddeps)
+dpkg-buildpackage --unsigned-source --unsigned-changes "${unchecked[@]}" >"$out/build.log" 2>&1 ||
+    { tail -n 40 "$out/build.log" >&2; exit 1; }
+cd "$out"
+rm -rf "$name"
+lintian --allow-root --fail-on error,warning --tag-display-limit 0 --info ./*.changes
+ls "$out"/*.deb "$out"/*.dsc

@@ -1,13 +1,29 @@
 #!/bin/bash
-# Make the RPM package of the binary that was built, and let rpmlint judge it.
+# Build the source RPM and from it the binary RPM, as an archive would, and check
+# both with rpmlint.
 #
 #   packaging/build-rpm.sh TARGET_DIRECTORY
 set -euo pipefail
 
-target=$1
-# cargo-deb strips the binary, this one packs it as it is.
-strip --strip-unneeded -o "$target/release/share/portmap" "$target/release/portmap"
-rm -rf "$target/generate-rpm"
-cargo generate-rpm --target-dir "$target"
-rpmlint --config packaging/rpm/rpmlint.toml "$target"/generate-rpm/*.rpm
-ls "$target"/generate-rpm/*.rpm
+archive=$(realpath "$1"/dist/portmap-nft-*.tar.xz)
+out=$(realpath "$1")/rpm
+packaging=$(realpath "$(dirname "$0")")
+name=$(basename "$archive" .tar.xz)
+
+rm -rf "$out"
+mkdir -p "$out/SOURCES"
+cp "$archive" "$out/SOURCES"
+tar -xOf "$archive" "$name/packaging/rpm/portmap-nft.spec" >"$out/SOURCES/portmap-nft.spec"
+
+# A machine that does not consist of RPMs, like Debian, has neither a database to
+# look up build dependencies in, nor a distribution's macros.
+options=(--define "_topdir $out")
+[ -n "$(rpm --eval '%{?systemd_post:yes}')" ] || options+=(--load "$packaging/rpm/fallback.macros")
+[ -n "$(rpm -qa 2>/dev/null | head -n 1)" ] || options+=(--nodeps)
+
+rpmbuild "${options[@]}" -ba "$out/SOURCES/portmap-nft.spec" >"$out/build.log" 2>&1 ||
+    { tail -n 40 "$out/build.log" >&2; exit 1; }
+rm -rf "$out/BUILD" "$out/BUILDROOT"
+rpmlint --config "$packaging/rpm/rpmlint.toml" \
+    "$out/SOURCES/portmap-nft.spec" "$out"/SRPMS/*.rpm "$out"/RPMS/*/*.rpm
+ls "$out"/RPMS/*/*.rpm "$out"/SRPMS/*.rpm

@@ -1,6 +1,6 @@
 #!/bin/bash
-# The whole thing, seen from outside, in a network namespace of its own: nothing
-# of it reaches this machine.  `make demo` builds what it needs and runs it.
+# Show portmap at work in a network namespace of its own, so that the machine itself
+# is not changed.  `make demo` builds what it needs and runs it.
 #
 #   packaging/demo.sh PORTMAP HELLO RULES
 set -euo pipefail
@@ -22,8 +22,8 @@ bold='' plain=''
 say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 run() { printf '$ %s\n' "$1"; shift; "$@"; }
 
-# An ordinary user has no capability; here, where every process is root of the
-# namespace, that is what makes one.
+# In this namespace every process is root; a process without any capability has the
+# same rights as one of an ordinary user.
 unprivileged() {
     local who=()
     [ "$(awk '$1 == 0 { print $3 }' /proc/self/uid_map)" = 1 ] ||
@@ -31,13 +31,13 @@ unprivileged() {
     exec setpriv "${who[@]}" --inh-caps=-all --bounding-set=-all --no-new-privs -- "$@"
 }
 
-# A copy, because the build directory may be closed to other users.
+# A copy, because other users may have no access to the build directory.
 chmod 755 "$work"
 install -m 755 "$hello" "$work/hello"
 
 say "An app without privileges cannot have port 80:"
 printf '$ hello 80\n'
-if (unprivileged "$work/hello" 80); then echo "it could, and there is nothing to show"; exit 1; fi
+if (unprivileged "$work/hello" 80); then echo "it can: this system has no privileged ports, and there is nothing to show"; exit 1; fi
 
 say "It can have port 3000:"
 printf '$ hello 3000 &\n'
@@ -51,7 +51,7 @@ done
 say "The mapping:"
 run "cat $rules" cat "$rules"
 
-say "portmap makes it the kernel's:"
+say "portmap applies it:"
 run "portmap apply $rules" "$portmap" apply "$rules"
 
 say "And port 80 answers, over IPv4 and IPv6:"
@@ -64,7 +64,7 @@ run "portmap status" "$portmap" status
 say "A second run finds nothing to do:"
 run "portmap apply $rules" "$portmap" apply "$rules"
 
-say "And it goes without a trace:"
+say "And it can be removed completely:"
 run "portmap clear" "$portmap" clear
 printf '$ hello get 127.0.0.1:80\n'
 if "$work/hello" get 127.0.0.1:80; then echo "port 80 still answers"; exit 1; fi
@@ -72,6 +72,6 @@ if "$work/hello" get 127.0.0.1:80; then echo "port 80 still answers"; exit 1; fi
 say "None of this touched your machine.  To do it there:"
 cat <<END
   sudo make install
-  sudo portmap apply $rules    # add --persist to keep it over a reboot
-  sudo portmap clear                   # and back
+  sudo portmap apply $rules    # add --persist to restore it after a reboot
+  sudo portmap clear                   # to remove it
 END

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Run a command in a network of its own, where it may change anything and the
-# machine sees nothing of it.  Needs no root where the kernel lets users make
-# user namespaces.
+# Run a command in a network namespace of its own, where it cannot change the
+# machine's own network.  Needs no root if the kernel allows unprivileged user
+# namespaces.
 #
 #   packaging/private.sh COMMAND [ARGUMENT…]
 set -euo pipefail
@@ -11,7 +11,7 @@ flags=(--net --mount --propagation private)
 
 if ! why=$(unshare "${flags[@]}" true 2>&1); then
     {
-        echo "no private network namespace can be made here: $why"
+        echo "cannot make a private network namespace: $why"
         if [ "$(id -u)" = 0 ]; then
             echo "this looks like a container without CAP_SYS_ADMIN: run it on the machine itself, or in a"
             echo "container started with --privileged"
@@ -24,18 +24,17 @@ if ! why=$(unshare "${flags[@]}" true 2>&1); then
             [ "$(cat /proc/sys/user/max_user_namespaces 2>/dev/null)" != 0 ] ||
                 knobs+=(user.max_user_namespaces=10000)
             if [ ${#knobs[@]} -gt 0 ]; then
-                echo "this system keeps them from ordinary users; to allow them until the next boot:"
+                echo "this system does not allow them to ordinary users; to allow them until the next boot:"
                 echo "  sudo sysctl ${knobs[*]}"
             fi
-            echo "to run it as root:"
-            echo "  sudo env PATH=\"\$PATH\" $0 $*"
+            echo "or run it as root"
         fi
     } >&2
     exit 1
 fi
 
-# /run is replaced so that tools that keep a lock or namespaces' names there
-# can, without root, and leave nothing behind.
+# /run is replaced, so that tools that keep a lock or names of namespaces there work
+# without root and leave nothing behind.
 exec unshare "${flags[@]}" bash -c '
     mount -t tmpfs tmpfs /run 2>/dev/null
     ip link set lo up

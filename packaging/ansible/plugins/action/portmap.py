@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The controller's half of the module portmap.
 
-Two things cannot be done from within the host: to reject rules before any host is touched, and
-to find out whether the host can still be reached. A module runs inside one connection, and a
-connection that is already tracked says nothing about the next one; so a trial is confirmed from
-here, over a connection that was opened after the new mapping began to serve.
+Two things cannot be done on the host: rejecting rules before any host is changed, and finding out
+whether the host can still be reached. A module runs inside one connection, and a connection that is
+already tracked by the kernel keeps its translation, so it says nothing about the next one. A trial
+is therefore confirmed from here, over a connection that was opened after the new mapping was
+active.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from ansible_collections.portmap.portmap.plugins.plugin_utils.controller import 
 display = Display()
 
 MODULE = "portmap.portmap.portmap"
-# The kernel's timers and ours need not agree to the second.
+# The timers of the kernel and of the controller may differ by a second.
 GRACE_SECONDS = 2
 TRIES = 3
 
 
 class LockedOut(Exception):
-    """The host cannot be used over a new connection, or not as the task demands."""
+    """The host does not answer over a new connection as the task requires."""
 
 
 class ActionModule(ActionBase):
@@ -82,7 +83,7 @@ class ActionModule(ActionBase):
         try:
             started = self._module(args)
         except AnsibleConnectionFailure as error:
-            # Redirecting the port of our own connection may end it; only a new one can tell.
+            # Redirecting the port of this connection may break it; only a new one can tell.
             display.vvv("portmap: the connection broke while applying: %s" % error)
             started = foreseen
         # The trial began before the module answered, so it is over by then.
@@ -104,7 +105,7 @@ class ActionModule(ActionBase):
         return started
 
     def _confirm(self, args):
-        """Reaches the host anew, tries the ports, confirms. LockedOut if any of it fails."""
+        """Reconnects, tries the ports and confirms. Raises LockedOut if any of it fails."""
         try:
             self._connection.reset()
             reached = self._module({**self._base(args), "state": "confirmed"}, check_mode=True)
@@ -133,7 +134,7 @@ class ActionModule(ActionBase):
                 "portmap cannot be used over a new connection: %s" % answer.get("msg", answer)
             )
         if not answer.get("changed"):
-            raise LockedOut("the trial was over before the host could be reached")
+            raise LockedOut("the trial had expired before the host could be reached")
 
     def _try_port(self, args, port):
         host = args.get("check_host") or self._address()
@@ -156,19 +157,19 @@ class ActionModule(ActionBase):
                 return self._templar.template(self._vars[name])
         return self._task.delegate_to or "localhost"
 
-    # The way back
+    # Reverting
 
     def _back(self, args, started, why, deadline):
-        """Nothing was confirmed: the failed result, once the mapping before serves again."""
+        """The failed result of a trial that was not confirmed, once it is reverted."""
         went_back = self._roll_back_now(args) or self._wait_for_expiry(args, deadline)
         if went_back:
-            ending = "the mapping from before serves again (%s)" % went_back
+            ending = "the previous mapping is active again (%s)" % went_back
         else:
             ending = (
-                "nothing was confirmed, so the kernel goes back to the mapping from before by "
-                "itself; the host has not answered since, which has another reason"
+                "nothing was confirmed, so the kernel reverts to the previous mapping "
+                "automatically; the host has not answered since then, for another reason"
             )
-            # Nobody is there to remove the temporary directory from.
+            # It does not answer, so its temporary directory cannot be removed.
             self._connection._shell.tmpdir = None
         return {
             "failed": True,
@@ -180,7 +181,7 @@ class ActionModule(ActionBase):
         }
 
     def _roll_back_now(self, args):
-        """Ends the trial if the host can be reached; how it went back, or None."""
+        """Ends the trial if the host can be reached. Returns how it was reverted, or None."""
         try:
             self._connection.reset()
             trial = self._module({**self._base(args), "state": "confirmed"}, check_mode=True)
@@ -194,7 +195,7 @@ class ActionModule(ActionBase):
             return None
 
     def _wait_for_expiry(self, args, deadline):
-        """Waits for the kernel to go back, and looks whether it did."""
+        """Waits until the kernel has reverted the trial, and checks that."""
         left = deadline + GRACE_SECONDS - time.monotonic()
         if left > 0:
             display.vvv("portmap: waiting %.0f s for the trial to run out" % left)

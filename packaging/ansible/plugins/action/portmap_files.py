@@ -1,7 +1,7 @@
 # Copyright: the portmap authors
 # GNU General Public License v2.0 or later
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The controller's half of the module portmap_files: rejects wrong files before a host is touched."""
+"""The controller's half of the module portmap_files: rejects wrong files before any host is changed."""
 
 from __future__ import annotations
 

@@ -4,24 +4,27 @@
 """portmap's command line as Python values.
 
 Every command prints one JSON document on standard output, or one with C(errors) on standard
-error; this is the only place that knows so.
+error. No other file depends on that.
 """
 
 from __future__ import annotations
 
 import json
 
+# The kernel was changed, but something after that failed.
+CHANGED_AND_FAILED = 3
 USAGE = 64
 
 
 class CommandFailed(Exception):
-    """portmap said no. C(errors) is its list of problems, C(result) what Ansible should show."""
+    """portmap failed. C(errors) is its list of problems, C(result) the result for Ansible."""
 
     def __init__(self, message, errors, command, rc, stderr):
         super().__init__(message)
         self.errors = errors
         self.result = {
             "msg": message,
+            "changed": rc == CHANGED_AND_FAILED,
             "errors": errors,
             "cmd": command,
             "rc": rc,
@@ -43,7 +46,7 @@ def sentence(error):
 def parse_errors(stderr):
     """The problems on standard error; plain text is taken as one problem.
 
-    Notes for people may come before the document.
+    Notes in text may come before the document.
     """
     start = ("\n" + stderr).find("\n{")
     try:
@@ -60,7 +63,7 @@ def explain(command, rc, stderr):
     hard = [e for e in errors if e.get("severity", "error") != "warning"] or errors
     verb = command[1] if len(command) > 1 else command[0]
     if not hard:
-        message = "portmap %s ended with exit code %d and said nothing" % (verb, rc)
+        message = "portmap %s failed with exit code %d and no message" % (verb, rc)
     elif len(hard) == 1:
         message = "portmap %s: %s" % (verb, sentence(hard[0]))
     else:
@@ -70,7 +73,7 @@ def explain(command, rc, stderr):
             "\n".join("- " + sentence(e) for e in hard),
         )
     if rc == USAGE:
-        message += "\nThe portmap on this host does not understand the call: is it too old?"
+        message += "\nThe portmap on this host does not accept these arguments: is it too old?"
     elif rc < 0:
         message += "\nIt was killed by signal %d." % -rc
     return message, errors
@@ -92,7 +95,7 @@ class Portmap:
         """One command: its JSON document, or CommandFailed."""
         command = [self.path, verb, "--output", "json"]
         if self.state_dir:
-            command += ["--state-dir", self.state_dir]
+            command.append("--state-dir=%s" % self.state_dir)
         command += args
         rc, out, err = self.module.run_command(
             command,
@@ -107,12 +110,12 @@ class Portmap:
         try:
             document = json.loads(out) if out.strip() else {}
         except ValueError:
-            message = "portmap %s did not answer with JSON: %s" % (verb, out[:200])
+            message = "portmap %s did not print JSON: %s" % (verb, out[:200])
             raise CommandFailed(message, [], command, rc, err) from None
         version = document.get("version", 1)
         if version != 1:
             message = (
-                "portmap %s answers in version %s of its JSON; this module reads version 1"
+                "portmap %s prints version %s of its JSON; this module reads version 1"
                 % (
                     verb,
                     version,
@@ -131,6 +134,6 @@ def is_persisted(status):
 
 
 def running_trial(status):
-    """The trial of a status document, or None. One that has run out may still be named there."""
+    """The trial of a status document, or None. One that has expired may still be in it."""
     trial = status.get("trial")
     return trial if trial and trial.get("left_seconds", 0) > 0 else None

@@ -1,7 +1,7 @@
 # Copyright: the portmap authors
 # GNU General Public License v2.0 or later
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Sets of rules files: what is there, what is to be there, and a place to have them checked."""
+"""Sets of rules files: those that exist, those that are wanted, and a directory to check them in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ansible_collections.portmap.portmap.plugins.module_utils.rules import (
     to_text,
 )
 
-_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+# For fullmatch: `$` would let a newline at the end pass.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -24,7 +25,7 @@ def texts(files):
     found = {}
     for name, content in files.items():
         name = str(name)
-        if not _NAME.match(name):
+        if not _NAME.fullmatch(name):
             raise RulesError("%r cannot be the name of a rules file" % name)
         file_name = name if name.endswith(_SUFFIXES) else name + ".yaml"
         try:

@@ -1,10 +1,10 @@
 # Copyright: the portmap authors
 # GNU General Public License v2.0 or later
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The text of a rules file, from the value a playbook holds.
+"""The text of a rules file, from a value of a playbook.
 
-Hosts need no PyYAML for this: what is written is the small part of YAML that a rules file uses,
-one port a line, so that a message about line 3 is about the third line a reader sees.
+Hosts need no PyYAML for this: only the small part of YAML that a rules file uses is written, one
+port per line, so that an error in line 3 is in the third line that a reader sees.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import re
 
+# All of them are for fullmatch: `$` would let a newline at the end pass.
 # Ports, ranges, protocols and service names: what YAML reads back as the same plain scalar.
-_PLAIN_KEY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_+./-]*$")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+./-]*")
 # A port or a range that came through a template as text is still a port.
-_NUMBERS = re.compile(r"^[1-9][0-9]{0,4}(-[1-9][0-9]{0,4})?$")
+_NUMBERS = re.compile(r"[1-9][0-9]{0,4}(-[1-9][0-9]{0,4})?")
 # YAML 1.1 and 1.2 words that are not strings.
 _WORDS = frozenset(("true", "false", "yes", "no", "on", "off", "null", "y", "n"))
 
@@ -28,7 +29,7 @@ def _key(value):
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise RulesError("a key must be a port or a name, not %s" % type(value).__name__)
     text = str(value)
-    if _PLAIN_KEY.match(text) and text.lower() not in _WORDS:
+    if _PLAIN_KEY.fullmatch(text) and text.lower() not in _WORDS:
         return text
     return json.dumps(text, ensure_ascii=False)
 
@@ -41,9 +42,9 @@ def _scalar(value, key=None):
     if isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, str):
-        if key != "comment" and _NUMBERS.match(value):
+        if key != "comment" and _NUMBERS.fullmatch(value):
             return value
-        if key in ("to", "port", "scope") and _PLAIN_KEY.match(value):
+        if key in ("to", "port", "scope") and _PLAIN_KEY.fullmatch(value):
             return value if value.lower() not in _WORDS else json.dumps(value)
         return json.dumps(value, ensure_ascii=False)
     raise RulesError("a value must be a scalar, a list or a mapping, not %s" % type(value).__name__)
@@ -61,7 +62,7 @@ def _flow(value, key=None):
 
 
 def _in_order(ports):
-    """A mapping's entries by port: the order of a variable's keys is nobody's intention."""
+    """A mapping's entries by port: the order of a variable's keys is not significant."""
 
     def rank(item):
         number = re.match(r"^[0-9]+", str(item[0]))
@@ -71,10 +72,10 @@ def _in_order(ports):
 
 
 def to_text(rules):
-    """The YAML text of rules: a mapping is a whole file, a list is its C(ports), text stays.
+    """The YAML text of rules: a mapping is a whole file, a list is its C(ports), text is kept.
 
-    Raises RulesError for a value that no rules file can hold. Whether the ports make sense is
-    for portmap to say.
+    Raises RulesError for a value that no rules file can hold. Whether the ports are valid is
+    checked by portmap.
     """
     if isinstance(rules, str):
         return rules if rules.endswith("\n") else rules + "\n"

@@ -17,22 +17,23 @@ description:
     touched.
   - When the kernel already does what the rules say, nothing is written and nothing is reported as
     changed.
-  - With O(confirm) the mapping is only on trial until this task has reached the host over a new
-    connection. A mapping that locks you out goes back by itself, in the kernel, even if the
-    controller is gone.
+  - With O(confirm) the mapping is on trial until this task has logged in to the host over a new
+    connection. A mapping that locks you out is reverted by the kernel of the host itself, even if
+    the controller is no longer running.
 requirements:
   - portmap (package C(portmap-nft)) on the host
-  - C(root) on the host, except for O(state=checked)
+  - privileges of C(root) on the host, except for O(state=checked)
 options:
   state:
     description:
       - V(present) makes the kernel match the rules, all of them and only them.
-      - V(absent) removes everything of portmap's from the kernel.
-      - V(checked) checks the rules and changes nothing. It needs neither privilege nor a kernel.
+      - V(absent) removes portmap's table from the kernel, and nothing is restored at boot unless
+        O(persist=false).
+      - V(checked) checks the rules and changes nothing. It needs no privilege.
       - V(confirmed) keeps a mapping that is on trial. Without a trial nothing is changed.
       - V(rolled_back) goes back to O(generation), or to the generation before the active one. The
-        latter goes back once more at each run.
-      - V(persisted) keeps the active mapping over a reboot.
+        latter is not idempotent, and goes back by one generation at each run.
+      - V(persisted) makes the active mapping the one that is restored after a reboot.
     type: str
     choices: [present, absent, checked, confirmed, rolled_back, persisted]
     default: present
@@ -55,22 +56,24 @@ options:
     type: dict
   persist:
     description:
-      - Keep the mapping over a reboot too. With O(state=absent), a reboot brings nothing back.
-      - With O(confirm) this happens after the mapping was confirmed.
+      - Also restore the mapping after a reboot. With O(confirm) this is set up once the mapping is
+        confirmed.
+      - With O(state=absent), V(true) means that nothing is restored after a reboot, and V(false)
+        removes the redirects until the next reboot only.
+      - If not given, it is V(true) for O(state=absent) and V(false) otherwise.
     type: bool
-    default: false
   confirm:
     description:
-      - Put the mapping on trial for so many seconds, and keep it only if the checks succeed within
-        that time.
-      - Give it more than the connection's timeout plus O(check_timeout).
+      - Put the mapping on trial for this number of seconds, and keep it only if the checks succeed
+        within that time.
+      - It should be longer than the connection's timeout plus O(check_timeout).
     type: int
   confirm_by:
     description:
       - V(connection) resets the connection, opens a new one, tries O(check_ports), and confirms
         over the new connection.
-      - V(task) leaves the mapping on trial. Do your own checks in tasks, then keep the mapping
-        with a task with O(state=confirmed); if none comes in time, it goes back by itself.
+      - V(task) leaves the mapping on trial. Do your own checks in later tasks, then keep the
+        mapping with a task with O(state=confirmed); otherwise it is reverted automatically.
     type: str
     choices: [connection, task]
     default: connection
@@ -83,11 +86,11 @@ options:
     default: []
   check_host:
     description:
-      - Where O(check_ports) are tried. The address that Ansible connects to, if not given.
+      - The address where O(check_ports) are tried. By default the one that Ansible connects to.
     type: str
   check_timeout:
     description:
-      - Seconds for each of O(check_ports). It is tried again until they have passed.
+      - How many seconds to retry each of O(check_ports).
     type: int
     default: 5
   generation:
@@ -96,19 +99,19 @@ options:
     type: int
   note:
     description:
-      - A text for the history, why this is done.
+      - The reason, recorded in the history.
     type: str
   strict:
     description:
-      - Take portmap's warnings as errors.
+      - Treat portmap's warnings as errors.
     type: bool
     default: false
   validate:
     description:
       - Where O(rules) and O(files) are checked before the host is touched.
-      - V(auto) checks them on the controller if C(portmap) is found there. Each host checks them
-        in any case, before it changes anything.
-      - V(controller) fails when C(portmap) is not found on the controller.
+      - V(auto) checks them on the controller if C(portmap) is installed there. Each host checks
+        them as well, before it changes anything.
+      - V(controller) fails if C(portmap) is not installed on the controller.
       - V(host) never checks on the controller.
     type: str
     choices: [auto, controller, host]
@@ -120,12 +123,12 @@ options:
     default: portmap
   state_dir:
     description:
-      - Where portmap keeps its generations on the host, if not in C(/var/lib/portmap).
+      - The directory of portmap's history on the host, if not C(/var/lib/portmap).
     type: path
 attributes:
   check_mode:
     support: full
-    description: Uses C(portmap plan) and tells exactly what would change.
+    description: Uses C(portmap plan), and returns exactly what would change.
   diff_mode:
     support: full
     description: Shows the mapping before and after, as YAML.
@@ -149,7 +152,7 @@ EXAMPLES = r"""
         53/udp: 5353
     persist: true
 
-- name: Apply the files that are on the host, and go back unless the host can still be reached
+- name: Apply the files that are on the host, and revert unless the host can still be reached
   portmap.portmap.portmap:
     src: [/etc/portmap]
     confirm: 60
@@ -172,21 +175,20 @@ EXAMPLES = r"""
   portmap.portmap.portmap:
     state: confirmed
 
-- name: Check the rules on every host, and change none when one says no
+- name: Check the rules on all hosts, and change none if one rejects them
   portmap.portmap.portmap:
     state: checked
     rules: "{{ portmap_rules }}"
   any_errors_fatal: true
 
-- name: Back to generation 7
+- name: Go back to generation 7
   portmap.portmap.portmap:
     state: rolled_back
     generation: 7
 
-- name: Remove all redirects, now and after the next boot
+- name: Remove all redirects, now and after a reboot
   portmap.portmap.portmap:
     state: absent
-    persist: true
 """
 
 RETURN = r"""
@@ -224,7 +226,7 @@ generation:
   type: int
   sample: 8
 persisted:
-  description: Whether a reboot brings the active mapping back.
+  description: Whether the active mapping is restored after a reboot.
   returned: when O(persist) or O(state=persisted) was asked for
   type: bool
 trial:
@@ -233,7 +235,7 @@ trial:
   type: dict
   contains:
     left_seconds:
-      description: Seconds until the mapping goes back.
+      description: Seconds until the mapping is reverted.
       type: int
 confirmed:
   description: Whether the mapping was kept after the checks.
@@ -298,7 +300,7 @@ ARGUMENTS = {
     "rules": {"type": "raw"},
     "src": {"type": "list", "elements": "path"},
     "files": {"type": "dict"},
-    "persist": {"type": "bool", "default": False},
+    "persist": {"type": "bool"},
     "confirm": {"type": "int"},
     "confirm_by": {"type": "str", "default": "connection", "choices": ["connection", "task"]},
     "check_ports": {"type": "list", "elements": "int", "default": []},
@@ -314,7 +316,7 @@ ARGUMENTS = {
 
 
 class Run:
-    """One module call: parameters in, result out. Each state is one method."""
+    """One call of the module. Each state is one method, which returns the result."""
 
     def __init__(self, module):
         self.module = module
@@ -322,6 +324,10 @@ class Run:
         self.check = module.check_mode
         self.portmap = Portmap(module, self.params["executable"], self.params["state_dir"])
         self.staging = None
+        self.persist = self.params["persist"]
+        if self.persist is None:
+            # What was removed does not come back with the next boot.
+            self.persist = self.params["state"] == "absent"
 
     def files(self):
         """The arguments and the standard input that name the rules."""
@@ -335,10 +341,11 @@ class Run:
         return args + ["--"] + (self.params["src"] or []), None
 
     def history(self):
-        return ["--message", self.params["note"]] if self.params["note"] else []
+        # As one argument, because a note may begin with a hyphen.
+        return ["--message=%s" % self.params["note"]] if self.params["note"] else []
 
     def result(self, document, **more):
-        """What a plan, apply, clear or rollback document means to Ansible."""
+        """Ansible's result for a plan, apply, clear or rollback document."""
         result = {
             "changed": bool(document.get("changed")),
             "changes": document.get("changes") or [],
@@ -357,7 +364,7 @@ class Run:
         return result
 
     def with_persisted(self, result, was):
-        """Adds that boot brings the mapping back, which is a change if it did not."""
+        """Adds that the mapping is restored at boot, which is a change if it was not."""
         result["changed"] = result["changed"] or not was
         result["persisted"] = was if self.check and not result["changed"] else not self.check
         return result
@@ -366,7 +373,7 @@ class Run:
         args, data = self.files()
         if self.check:
             result = self.result(self.portmap.run("plan", *args, data=data))
-            if self.params["persist"]:
+            if self.persist:
                 was = is_persisted(self.portmap.run("status"))
                 result = self.with_persisted(result, was)
             return result
@@ -378,24 +385,24 @@ class Run:
                 result["trial"] = running_trial(self.portmap.run("status"))
             return result
         was = True
-        if self.params["persist"]:
+        if self.persist:
             was = is_persisted(self.portmap.run("status"))
             args = ["--persist"] + args
         document = self.portmap.run("apply", *self.history(), *args, data=data)
         result = self.result(document)
-        return self.with_persisted(result, was) if self.params["persist"] else result
+        return self.with_persisted(result, was) if self.persist else result
 
     def absent(self):
         if self.check:
             result = self.result(self.portmap.run("clear", "--dry-run"))
         else:
             result = self.result(self.portmap.run("clear"))
-        if self.params["persist"]:
+        if self.persist:
             result = self.forgotten(result)
         return result
 
     def forgotten(self, result):
-        """Boot brings nothing back."""
+        """Adds that nothing is restored at boot, which is a change if something was."""
         status = self.portmap.run("status")
         was = status.get("persisted") is not None
         if was and not self.check:
@@ -415,9 +422,9 @@ class Run:
             return {"changed": False, "changes": [], "confirmed": False}
         if self.check:
             return {"changed": True, "changes": [], "confirmed": False, "trial": trial}
-        args = ["--persist"] if self.params["persist"] else []
+        args = ["--persist"] if self.persist else []
         result = self.result(self.portmap.run("confirm", *args), changed=True, confirmed=True)
-        if self.params["persist"]:
+        if self.persist:
             result["persisted"] = True
         return result
 
@@ -443,17 +450,17 @@ class Run:
 
 
 def wrong_together(params):
-    """Why the parameters make no sense together, or None."""
+    """Why the parameters cannot be combined, or None."""
     state = params["state"]
     if state not in ("present", "checked"):
         for name in ("rules", "src", "files"):
             if params[name] is not None:
-                return "%s says nothing with state=%s" % (name, state)
+                return "%s cannot be used with state=%s" % (name, state)
     if params["generation"] is not None and state != "rolled_back":
-        return "generation is for state=rolled_back"
+        return "generation can only be used with state=rolled_back"
     if params["confirm"] is not None:
         if state != "present":
-            return "confirm is for state=present"
+            return "confirm can only be used with state=present"
         if params["confirm"] < 1:
             return "confirm must be at least 1 second"
     return None

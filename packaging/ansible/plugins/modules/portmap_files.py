@@ -9,14 +9,14 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: portmap_files
-short_description: Put rules files of portmap in place, checked together
+short_description: Write rules files of portmap, checked together
 version_added: 0.1.0
 description:
   - Writes rules files into a directory of the host, by default C(/etc/portmap).
-  - Files of one directory are merged by portmap, so a file that is right by itself may contradict
-    another one. The directory as it would be is checked with C(portmap check) first; if it is
-    rejected, no file is written.
-  - The kernel is not touched. See M(portmap.portmap.portmap) for that.
+  - portmap merges the files of a directory, so a file that is valid by itself may conflict with
+    another one. The directory as it would become is checked with C(portmap check) first; if there
+    is an error, no file is written.
+  - The kernel is not changed. M(portmap.portmap.portmap) does that.
 options:
   files:
     description:
@@ -26,7 +26,7 @@ options:
     required: true
   path:
     description:
-      - The directory. It is created, for root to write and everybody to read.
+      - The directory. If it does not exist, it is created, writable by root only.
     type: path
     default: /etc/portmap
   exclusive:
@@ -36,7 +36,7 @@ options:
     default: false
   strict:
     description:
-      - Take portmap's warnings as errors.
+      - Treat portmap's warnings as errors.
     type: bool
     default: false
   executable:
@@ -48,15 +48,15 @@ attributes:
   check_mode:
     support: full
     description:
-      - The files are checked, and nothing is written. If portmap is not on the host yet, they
-        cannot be checked, and RV(checked) says so.
+      - The files are checked, and nothing is written. If portmap is not installed on the host yet,
+        they cannot be checked, and RV(checked) is V(false).
   diff_mode:
     support: full
     description: Shows each file before and after.
   platform:
     support: full
     platforms: linux
-    description: Where portmap runs.
+    description: Linux only, as portmap itself.
 seealso:
   - module: portmap.portmap.portmap
 author:
@@ -64,7 +64,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Two files, each with its owner
+- name: Write two rules files and remove all others
   portmap.portmap.portmap_files:
     files:
       web:
@@ -92,13 +92,13 @@ removed:
   sample: []
 content:
   description:
-    - All files of the directory as they are now, or would be, names to texts. In check mode, they
-      are what the option O(portmap.portmap.portmap#module:files) needs to tell what would come
-      next.
+    - The names and texts of all files of the directory as they are now, or in check mode would
+      be. Pass it to the option O(portmap.portmap.portmap#module:files) in check mode, to see what
+      applying the files would change.
   returned: success
   type: dict
 checked:
-  description: Whether portmap was there to check the files. V(false) only in check mode.
+  description: Whether the files could be checked. V(false) only in check mode, without portmap.
   returned: success
   type: bool
 errors:
@@ -127,9 +127,9 @@ from ansible_collections.portmap.portmap.plugins.module_utils.rules import Rules
 
 
 def check(module, wanted, directory):
-    """Lets portmap judge the directory as it would be, under the names it would have.
+    """Checks the directory as it would become; errors have the names that the files would have.
 
-    False when there is no portmap to ask; a rejected directory ends the module.
+    Returns False if portmap is not installed; fails the module if there is an error.
     """
     staging = tempfile.mkdtemp(dir=module.tmpdir, prefix="portmap-")
     stage(staging, wanted)

@@ -1,7 +1,7 @@
 # Copyright: the portmap authors
 # GNU General Public License v2.0 or later
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the controller can tell about rules before any host is touched."""
+"""Checks rules on the controller, before any host is changed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ansible_collections.portmap.portmap.plugins.module_utils.files import (
 
 
 def refused_on_controller(files, strict=False, required=False):
-    """The failed result if the controller's portmap rejects the files; else None.
+    """The failed result if the controller's portmap rejects the files, otherwise None.
 
-    None as well when there is no portmap to ask, unless it is required. Raises RulesError.
+    None as well if portmap is not installed there, unless it is required. Raises RulesError.
     """
     wanted = texts(files)
     command = shutil.which("portmap")
@@ -45,7 +45,7 @@ def refused_on_controller(files, strict=False, required=False):
         result = {
             "failed": True,
             "changed": False,
-            "msg": message + "\nNo host was touched: the controller rejects the rules.",
+            "msg": message + "\nNo host was touched: the rules were rejected on the controller.",
             "errors": errors,
         }
         return renamed(result, staging, None)
