@@ -45,8 +45,10 @@ const OUTWARD: [&str; 7] = [
 ];
 const LOOPBACK: [&str; 3] = ["127.0.0.1", "127.0.0.2", "::1"];
 
-/// What has not come by then will not. An answer takes far less: that is looked at, too.
+/// What has not come by then will hardly come. Where that makes a difference between two ports,
+/// both are asked again with more patience: the machine may be busy.
 const SILENCE: Duration = Duration::from_millis(600);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 fn world() -> World {
     let world = World::new().with_address("192.0.2.10/24").with_address("2001:db8::10/64");
@@ -56,9 +58,6 @@ fn world() -> World {
     world
         .client
         .ip("route add 198.51.100.77 via 192.0.2.1\nroute add 2001:db8:77::1 via 2001:db8::1");
-    // Every refusal is told.
-    world.host.sysctl("net/ipv4/icmp_ratemask", "0");
-    world.host.sysctl("net/ipv6/icmp/ratemask", "");
     world
 }
 
@@ -118,20 +117,20 @@ fn a_mapped_port_is_as_if_the_app_listened_there() {
         let (mapped, direct) = (questions(MAPPED), questions(TARGETS));
         let at_mapped = place.ask_all(&mapped, SILENCE);
         let at_target = place.ask_all(&direct, SILENCE);
-        for (i, (at_mapped, at_target)) in at_mapped.iter().zip(&at_target).enumerate() {
-            assert_eq!(
-                at_mapped.answer, at_target.answer,
-                "{who}: {:?}, {:?}",
-                mapped[i], direct[i]
-            );
-            match &at_target.answer {
+        for (i, (at_mapped, at_target)) in at_mapped.into_iter().zip(at_target).enumerate() {
+            let (at_mapped, at_target) = match at_mapped == at_target {
+                true => (at_mapped, at_target),
+                false => {
+                    let again = |ask: Ask| place.ask_all(&[ask], PATIENCE).remove(0);
+                    (again(mapped[i]), again(direct[i]))
+                }
+            };
+            assert_eq!(at_mapped, at_target, "{who}: {:?}, {:?}", mapped[i], direct[i]);
+            match at_target {
                 Ok(_) => answers += 1,
                 Err(NoAnswer::Refused) => refusals += 1,
                 Err(NoAnswer::TimedOut) => silences += 1,
                 Err(other) => panic!("{who}: {:?}: {other:?}", direct[i]),
-            }
-            for heard in [at_mapped, at_target].into_iter().filter(|o| o.answer.is_ok()) {
-                assert!(heard.after < SILENCE / 2, "an answer took {:?}", heard.after);
             }
         }
     }
@@ -171,8 +170,8 @@ fn nobody_reaches_loopback_over_the_wire() {
     };
 
     let asks = both_protocols("127.0.0.1:80".parse().unwrap());
-    for (ask, outcome) in asks.iter().zip(world.client.ask_all(&asks, SILENCE)) {
-        assert_eq!(outcome.answer, Err(NoAnswer::TimedOut), "{ask:?}");
+    for (ask, answer) in asks.iter().zip(world.client.ask_all(&asks, SILENCE)) {
+        assert_eq!(answer, Err(NoAnswer::TimedOut), "{ask:?}");
     }
     let [arrived, delivered] = counted()[..] else { panic!("two counters") };
     assert!(arrived >= 2, "the neighbour's packets do arrive: {arrived}");

@@ -344,34 +344,24 @@ pub enum Ask {
     Udp(SocketAddr),
 }
 
-/// What became of it, and when.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    pub answer: Result<String, NoAnswer>,
-    pub after: Duration,
-}
-
 impl Ask {
-    fn ask(self, patience: Duration) -> Outcome {
-        let start = Instant::now();
-        let answer = match self {
-            Ask::Tcp(to) => TcpConnection::open_within(to, patience).and_then(|mut connection| {
+    fn ask(self, patience: Duration) -> Result<String, NoAnswer> {
+        match self {
+            Ask::Tcp(to) => {
+                let mut connection = TcpConnection::open_within(to, patience)?;
                 let name = connection.ask();
                 connection.abort();
                 name
-            }),
-            Ask::Udp(to) => {
-                UdpClient::open(0, to, patience).map_err(NoAnswer::from).and_then(|c| c.ask())
             }
-        };
-        Outcome { answer, after: start.elapsed() }
+            Ask::Udp(to) => UdpClient::open(0, to, patience)?.ask(),
+        }
     }
 }
 
 impl Namespace {
     /// Asks all of these, many at once, and waits for each answer for so long.
     #[track_caller]
-    pub fn ask_all(&self, questions: &[Ask], patience: Duration) -> Vec<Outcome> {
+    pub fn ask_all(&self, questions: &[Ask], patience: Duration) -> Vec<Result<String, NoAnswer>> {
         const AT_ONCE: usize = 32;
         let share = questions.len().div_ceil(AT_ONCE).max(1);
         thread::scope(|scope| {
