@@ -20,11 +20,16 @@ pub fn explain<'a>(
     };
     let (here, count) = elements(batch, *origin, offset);
     let first = origin.first_element;
-    let part = match here {
-        Some(index) => first + index..first + index + 1,
-        None => first..first + count,
+    let tried = match here {
+        Some(index) => step.part(first + index..first + index + 1).to_string(),
+        // Before Linux 5.17 or so the kernel names no place within the message.
+        None if count > 1 => {
+            let all = step.part(first..first + count);
+            format!("{all} (the kernel refuses one of them, and does not say which)")
+        }
+        None => step.part(first..first + count).to_string(),
     };
-    (Some(step), step.part(part).to_string())
+    (Some(step), tried)
 }
 
 /// Which element of the message the offset lies in, and how many there are.

@@ -73,7 +73,7 @@ pub fn table(socket: &mut Socket, extent: Extent) -> Result<Option<Observed>, Er
             if flags != 0 {
                 seen.foreign.push(format!("flags {flags:#x} of table {TABLE}{}", dormant(flags)));
             }
-            if attrs.find(NFTA_TABLE_USERDATA)?.is_some() {
+            if has_comment(attrs, NFTA_TABLE_USERDATA)? {
                 seen.foreign.push(format!("comment of table {TABLE}"));
             }
             Ok(())
@@ -120,12 +120,18 @@ fn chains(socket: &mut Socket, seen: &mut Observed) -> Result<(), Error> {
     })
 }
 
+/// Whether user data holds a comment. nft since 1.1.7 also notes its own version there.
+fn has_comment(attrs: Attrs, attribute: u16) -> Result<bool, Malformed> {
+    let Some(data) = attrs.find(attribute)? else { return Ok(false) };
+    Ok(sets::read_comment(data)?.is_some())
+}
+
 /// Hook, priority, policy and type, and nothing else.
 fn is_as_made(chain: ChainName, attrs: Attrs) -> Result<bool, Malformed> {
     let flags = attrs.find(NFTA_CHAIN_FLAGS)?.map(be_u32).transpose()?.unwrap_or(0);
     if flags & !CHAIN_BASE != 0
         || attrs.find(NFTA_CHAIN_COUNTERS)?.is_some()
-        || attrs.find(NFTA_CHAIN_USERDATA)?.is_some()
+        || has_comment(attrs, NFTA_CHAIN_USERDATA)?
     {
         return Ok(false);
     }
@@ -427,5 +433,44 @@ impl Sets for Fetched<'_> {
                 Err(Malformed)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+    use crate::kernel::nft::batch::Batch;
+
+    /// What is foreign in a table that is made with this user data, in a namespace of its own.
+    fn foreign(userdata: &[u8]) -> Vec<String> {
+        let in_namespace = || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            let mut socket = Socket::open().unwrap();
+            let mut batch = Batch::open(generation(&mut socket).unwrap(), 0);
+            batch.at_step(0);
+            let message = batch.begin(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE, 0);
+            batch.writer.attr_str(NFTA_TABLE_NAME, TABLE);
+            batch.writer.attr(NFTA_TABLE_USERDATA, userdata);
+            batch.writer.end(message);
+            batch.close();
+            let first = socket.reserve_sequences(batch.origins.len() as u32);
+            batch.number(first);
+            let answers = socket.transact(&batch.writer.bytes).unwrap();
+            assert!(answers.iter().all(|answer| answer.errno == 0), "{answers:?}");
+            table(&mut socket, Extent::Whole).unwrap().unwrap().foreign
+        };
+        thread::scope(|scope| scope.spawn(in_namespace).join().unwrap())
+    }
+
+    #[test]
+    fn only_a_comment_is_a_comment() {
+        // NFTNL_UDATA_TABLE_NFTVER and NFTNL_UDATA_TABLE_NFTBLD, as nft 1.1.7 writes them.
+        let versions = &[1, 4, 1, 1, 7, 0, 2, 8, 0, 0, 0, 0, 0x68, 0, 0, 0];
+        assert_eq!(foreign(versions), [] as [&str; 0]);
+        assert_eq!(foreign(&[1, 4, 1, 1, 7, 0, 0, 3, b'm', b'e', 0]), ["comment of table portmap"]);
     }
 }
