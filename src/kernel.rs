@@ -7,6 +7,7 @@ mod barrier;
 pub mod conntrack;
 mod netlink;
 mod nft;
+pub mod trace;
 
 use std::io;
 

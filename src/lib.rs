@@ -22,4 +22,5 @@ pub mod kernel;
 pub mod mapping;
 pub mod plan;
 pub mod ruleset;
+pub mod story;
 pub mod ui;

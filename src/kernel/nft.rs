@@ -8,13 +8,13 @@
 //!
 //! What is not understood becomes a line in `Observed::foreign`.
 
-mod abi;
+pub mod abi;
 pub mod batch;
 pub mod encode;
 pub mod explain;
 mod expr;
 mod interval;
-mod query;
+pub mod query;
 pub mod read;
 mod rule;
-mod sets;
+pub mod sets;

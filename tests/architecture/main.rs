@@ -20,7 +20,7 @@ const ROOMS: [&str; 12] = [
     "engine",
     "doctor",
     "history kernel",
-    "flows plan",
+    "flows plan story",
     "ruleset",
     "host",
     "formats",
@@ -50,7 +50,8 @@ const ONLY: [(&str, &str); 17] = [
 ];
 
 /// The files of `commands` that are not verbs. No verb uses another one.
-const SHARED_BY_VERBS: [&str; 6] = ["boot", "engine", "failure", "input", "outcome", "preview"];
+const SHARED_BY_VERBS: [&str; 7] =
+    ["boot", "engine", "failure", "input", "outcome", "preview", "services"];
 
 /// The room where unsafe may be; every other one forbids it.
 const UNSAFE: &str = "kernel";

@@ -96,8 +96,8 @@ impl Socket {
         setsockopt(&this.fd(), sockopt::ReceiveTimeout, &PATIENCE)
             .map_err(|e| Error::Open(e.into()))?;
         // Both only make answers better (Linux 4.12, 4.3): without them it works as well.
-        this.netlink_option(libc::NETLINK_EXT_ACK);
-        this.netlink_option(libc::NETLINK_CAP_ACK);
+        let _ = this.netlink_option(libc::NETLINK_EXT_ACK, 1);
+        let _ = this.netlink_option(libc::NETLINK_CAP_ACK, 1);
         let fd = this.fd();
         if setsockopt(&fd, sockopt::RcvBufForce, &ANSWERS).is_err() {
             let _ = setsockopt(&fd, sockopt::RcvBuf, &ANSWERS);
@@ -105,23 +105,48 @@ impl Socket {
         Ok(this)
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
+    pub fn fd(&self) -> BorrowedFd<'_> {
         // SAFETY: mnl keeps the descriptor open as long as `self.socket` lives, which the
         // lifetime of the result does not exceed.
         unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
     }
 
-    fn netlink_option(&self, option: libc::c_int) {
-        let on: libc::c_int = 1;
+    fn netlink_option(&self, option: libc::c_int, value: libc::c_int) -> nix::Result<()> {
         // SAFETY: the pointer is that of an int that outlives the call, the length is its size.
-        unsafe {
+        let outcome = unsafe {
             libc::setsockopt(
                 self.socket.as_raw_fd(),
                 libc::SOL_NETLINK,
                 option,
-                (&raw const on).cast(),
+                (&raw const value).cast(),
                 size_of::<libc::c_int>() as libc::socklen_t,
-            );
+            )
+        };
+        Errno::result(outcome).map(drop)
+    }
+
+    /// From now on hears what the kernel tells the members of a multicast group.
+    pub fn join(&self, group: libc::c_int) -> io::Result<()> {
+        Ok(self.netlink_option(libc::NETLINK_ADD_MEMBERSHIP, group)?)
+    }
+
+    /// Passes on what the kernel has told the groups, and returns at once. True if it had more to
+    /// say than there was room for (ENOBUFS, netlink(7)).
+    pub fn overhear(&mut self, each: &mut dyn FnMut(Message)) -> Result<bool, Error> {
+        let mut overrun = false;
+        loop {
+            let len = match self.receive(MsgFlags::MSG_DONTWAIT) {
+                Ok(Some(len)) => len,
+                Ok(None) => return Ok(overrun),
+                Err(Error::Receive(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => {
+                    overrun = true;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            for message in Messages(&self.buffer[..len]) {
+                each(message.map_err(|Malformed| Error::Malformed("a message's length"))?);
+            }
         }
     }
 

@@ -168,3 +168,38 @@ pub const NFNL_BATCH_GENID: u16 = 1;
 pub const UDATA_COMMENT: u8 = 0;
 pub const UDATA_SET_COMMENT: u8 = 7;
 pub const UDATA_ELEM_FLAGS: u8 = 1;
+
+/// Messages about traced packets.
+pub const NFTA_TRACE_TABLE: u16 = 1;
+pub const NFTA_TRACE_CHAIN: u16 = 2;
+pub const NFTA_TRACE_RULE_HANDLE: u16 = 3;
+pub const NFTA_TRACE_TYPE: u16 = 4;
+pub const NFTA_TRACE_VERDICT: u16 = 5;
+pub const NFTA_TRACE_ID: u16 = 6;
+pub const NFTA_TRACE_NETWORK_HEADER: u16 = 8;
+pub const NFTA_TRACE_TRANSPORT_HEADER: u16 = 9;
+pub const NFTA_TRACE_IIF: u16 = 10;
+pub const NFTA_TRACE_OIF: u16 = 12;
+pub const NFTA_TRACE_POLICY: u16 = 16;
+pub const NFT_TRACETYPE_POLICY: u32 = 1;
+pub const NFT_TRACETYPE_RETURN: u32 = 2;
+pub const NFT_TRACETYPE_RULE: u32 = 3;
+
+/// What the tracing table needs beside what our own table is made of.
+pub const TABLE_OWNER: u32 = 0x2;
+pub const SET_EVAL: u32 = 0x20;
+pub const META_IIFTYPE: u32 = 8;
+pub const META_NFTRACE: u32 = 12;
+pub const NFTA_META_SREG: u16 = 3;
+pub const NFTA_CT_DREG: u16 = 1;
+pub const CT_STATE: u32 = 0;
+pub const CT_DIRECTION: u32 = 1;
+pub const NFTA_LIMIT_RATE: u16 = 1;
+pub const NFTA_LIMIT_UNIT: u16 = 2;
+pub const NFTA_LIMIT_BURST: u16 = 3;
+pub const NFTA_LIMIT_FLAGS: u16 = 5;
+pub const LIMIT_INVERT: u32 = 1;
+pub const NFTA_DYNSET_SET_NAME: u16 = 1;
+pub const NFTA_DYNSET_OP: u16 = 3;
+pub const NFTA_DYNSET_SREG_KEY: u16 = 4;
+pub const DYNSET_UPDATE: u32 = 1;

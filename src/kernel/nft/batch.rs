@@ -33,9 +33,9 @@ pub const ELEMENT_MAX: usize = 512;
 pub const ELEMENTS_MAX: usize = u16::MAX as usize - ELEMENT_MAX - 256;
 
 impl Batch {
-    /// The beginning of a batch that the kernel only takes while the ruleset is at `generation`
-    /// (`NFNL_BATCH_GENID`, Linux 4.13); with room for so many elements.
-    pub fn open(generation: u32, elements: usize) -> Self {
+    /// The beginning of a batch; with room for so many elements. With a generation, the kernel only
+    /// takes it while the ruleset is at it (`NFNL_BATCH_GENID`, Linux 4.13).
+    pub fn open(generation: Option<u32>, elements: usize) -> Self {
         let mut batch = Self {
             writer: Writer::with_capacity(elements * 36 + 16 * 1024),
             origins: Vec::new(),
@@ -44,7 +44,9 @@ impl Batch {
             scratch: Vec::new(),
         };
         let begin = batch.frame(libc::NFNL_MSG_BATCH_BEGIN);
-        batch.writer.attr_u32(NFNL_BATCH_GENID, generation);
+        if let Some(generation) = generation {
+            batch.writer.attr_u32(NFNL_BATCH_GENID, generation);
+        }
         batch.writer.end(begin);
         batch
     }

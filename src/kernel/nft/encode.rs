@@ -15,7 +15,7 @@ use crate::ruleset::{ChainName, Counter, GATE, Hook, Kind, MapName, Policy, Rule
 
 /// All messages of `steps`, for a ruleset at `generation`.
 pub fn batch(steps: &[Step], generation: u32) -> Batch {
-    let mut batch = Batch::open(generation, steps.iter().map(Step::element_count).sum());
+    let mut batch = Batch::open(Some(generation), steps.iter().map(Step::element_count).sum());
     for (index, one) in steps.iter().enumerate() {
         batch.at_step(index);
         step(&mut batch, one);

@@ -450,7 +450,7 @@ mod tests {
         let in_namespace = || {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
             let mut socket = Socket::open().unwrap();
-            let mut batch = Batch::open(generation(&mut socket).unwrap(), 0);
+            let mut batch = Batch::open(Some(generation(&mut socket).unwrap()), 0);
             batch.at_step(0);
             let message = batch.begin(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE, 0);
             batch.writer.attr_str(NFTA_TABLE_NAME, TABLE);

@@ -1,0 +1,41 @@
+//! What else is known of the chains and rules that a story names.
+
+use std::collections::BTreeMap;
+
+use super::event::Place;
+
+/// The chains and rules that stories name, as they are in the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chart {
+    pub bases: BTreeMap<Place, Base>,
+    /// By chain and handle.
+    pub rules: BTreeMap<(Place, u64), Written>,
+}
+
+/// Where the kernel calls a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// nft's word: `input`.
+    pub hook: &'static str,
+    pub priority: i32,
+}
+
+/// A rule as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its place in the chain; the first is 1.
+    pub position: usize,
+    /// The rule as text, if it can be written.
+    pub text: Option<String>,
+    pub comment: Option<String>,
+}
+
+impl Chart {
+    pub fn base(&self, place: &Place) -> Option<&Base> {
+        self.bases.get(place)
+    }
+
+    pub fn rule(&self, place: &Place, handle: u64) -> Option<&Written> {
+        self.rules.get(&(place.clone(), handle))
+    }
+}
