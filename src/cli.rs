@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -161,6 +162,17 @@ Examples:
   sudo portmap status -o json"
     )]
     Status,
+    /// Follow the next new connection through every table of this host.
+    #[command(after_help = "\
+Examples:
+  sudo portmap trace                       the next new connection to any mapped port
+  sudo portmap trace 80
+  sudo portmap trace --count 3 --timeout 5m 443 53/udp
+  sudo portmap trace -o json 80
+
+It is read-only for everybody else: a table of its own marks the first packets of new
+connections, and is removed with the command, however that ends.")]
+    Trace(Trace),
     /// Keep the mapping that `apply --confirm` put on trial.
     #[command(after_help = "\
 Examples:
@@ -299,6 +311,19 @@ pub struct Apply {
 }
 
 #[derive(Debug, Args)]
+pub struct Trace {
+    /// Ports of this host, as in 80, 53/udp, 6000-6063 or http [default: all that are mapped]
+    #[arg(value_name = "PORT")]
+    pub ports: Vec<String>,
+    /// Tell of N connections.
+    #[arg(long, short, value_name = "N", default_value_t = NonZeroU32::MIN)]
+    pub count: NonZeroU32,
+    /// Wait no longer than TIME.
+    #[arg(long, short, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
 pub struct Confirm {
     /// Also restore the mapping after a reboot.
     #[arg(long)]
@@ -397,6 +422,8 @@ pub enum Document {
     Changes,
     /// What status prints with -o json.
     Status,
+    /// What trace prints with -o json.
+    Trace,
     /// What history prints with -o json.
     History,
     /// What show prints with -o json.

@@ -22,8 +22,10 @@ mod render;
 mod restore;
 mod rollback;
 mod schema;
+mod services;
 mod show;
 mod status;
+mod trace;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -75,6 +77,7 @@ fn dispatch(ui: &Ui, cli: Cli) -> Result {
         Command::Plan(plan) => plan::run(ui, common, &plan),
         Command::Apply(apply) => apply::run(ui, common, &apply),
         Command::Status => status::run(ui, common),
+        Command::Trace(trace) => trace::run(ui, common, &trace),
         Command::Confirm(confirm) => confirm::run(ui, common, &confirm),
         Command::Rollback(rollback) => rollback::run(ui, common, &rollback),
         Command::History => history::run(ui, common),

@@ -7,6 +7,7 @@ pub mod files;
 pub mod namespace;
 mod problem;
 pub mod services;
+pub mod signals;
 pub mod trust;
 pub mod units;
 pub mod user;

@@ -15,6 +15,7 @@ mod progress;
 pub mod status;
 mod table;
 mod terminal;
+pub mod trace;
 mod wrap;
 
 use std::fmt::Display;

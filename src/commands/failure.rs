@@ -97,6 +97,12 @@ impl From<kernel::Error> for Failure {
     }
 }
 
+impl From<kernel::CommitError> for Failure {
+    fn from(error: kernel::CommitError) -> Self {
+        Failure::Engine(error.into())
+    }
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Failure::Other { error, effect: Effect::Unchanged }

@@ -1,5 +1,6 @@
 //! What is active, what the history says of it, and where the two differ.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::Engine;
@@ -9,7 +10,7 @@ use super::view::View;
 use crate::formats::rules;
 use crate::history::{History, Outcome, Seen};
 use crate::kernel::{Extent, Kernel};
-use crate::mapping::{GenerationId, Point};
+use crate::mapping::{GenerationId, MappingSet, Point};
 
 /// What is active.
 #[derive(Debug)]
@@ -71,6 +72,11 @@ impl<K: Kernel> Engine<'_, K> {
         let serving = history.serving(seen);
         let is_idle = view.is_idle(Some(&history));
         Ok(Status { serving, is_idle, trial, drift, boot, lost, problems, view })
+    }
+
+    /// What is active, by the kernel alone.
+    pub fn serving(&mut self) -> Result<Rc<MappingSet>> {
+        Ok(Rc::clone(View::new(self.read_kernel()?).serving()))
     }
 
     /// The generations, and what the kernel says of them.

@@ -30,7 +30,7 @@ use entry::Entry;
 use report::Report;
 use source::Form;
 
-pub use argument::{Shape, shape};
+pub use argument::{NamedPorts, Shape, named_ports, shape};
 pub use source::{Facts, Lookup, Source};
 pub use write::write;
 

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::changes::{Action, Change};
-use super::{Family, Mapping, Port, PortRange, Scope, Selector};
+use super::{Family, Mapping, Port, PortRange, Scope, Selector, Service};
 
 /// Neighbours that differ only in their ports, by the same distance: a range of the file.
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +134,24 @@ fn changed(before: &Run<'_>, after: &Run<'_>) -> String {
         (Some(a), None) => text.push_str(&format!(", comment \"{a}\" removed")),
     }
     text
+}
+
+/// Services, sorted, in words: `80/tcp, 6000-6063/tcp`; of many, the first few.
+pub fn services(services: &[Service]) -> String {
+    const SHOWN: usize = 8;
+    let follows =
+        |a: &Service, b: &Service| a.protocol == b.protocol && a.port.further(1) == Some(b.port);
+    let runs: Vec<_> = services.chunk_by(follows).collect();
+    let name = |run: &&[Service]| {
+        let (first, last) = (run[0], run[run.len() - 1]);
+        format!("{}/{}", ports(first.port, last.port), first.protocol)
+    };
+    let mut names: Vec<_> = runs.iter().take(SHOWN).map(name).collect();
+    let more: usize = runs.iter().skip(SHOWN).map(|run| run.len()).sum();
+    if more > 0 {
+        names.push(format!("{more} more"));
+    }
+    names.join(", ")
 }
 
 /// For whom a mapping is meant, in words: `external, ipv4, on eth0, from 203.0.113.0/24`.

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{FlushArg, tcflush};
 
 use super::Ui;
+use crate::host::signals::EndSignals;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -23,13 +22,13 @@ pub enum Verdict {
 }
 
 pub struct Countdown {
-    signals: SignalFd,
+    signals: EndSignals,
 }
 
 impl Countdown {
     /// From here on, signals that mean "no" are kept for [`Countdown::wait`].
     pub fn prepare() -> Result<Self> {
-        Ok(Self { signals: block_signals().context("wait for signals")? })
+        Ok(Self { signals: EndSignals::block().context("wait for signals")? })
     }
 
     /// Waits until the user decides, `time` has passed, or the trial does not run any more.
@@ -55,18 +54,8 @@ impl Countdown {
     }
 }
 
-/// Signals that mean "no" arrive as data, not as the end of the process.
-fn block_signals() -> nix::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
-        set.add(signal);
-    }
-    set.thread_block()?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)
-}
-
 /// At most until the next whole second, when the countdown is to be drawn again.
-fn poll_once(signals: &SignalFd, left: Duration) -> nix::Result<Option<Verdict>> {
+fn poll_once(signals: &EndSignals, left: Duration) -> nix::Result<Option<Verdict>> {
     let stdin = io::stdin();
     let mut fds = [
         PollFd::new(stdin.as_fd(), PollFlags::POLLIN),

@@ -26,6 +26,7 @@ mod schemas;
 mod selectors;
 mod state;
 mod support;
+mod trace;
 mod trial;
 mod trial_udp;
 

@@ -12,13 +12,13 @@ use crate::support::portmap::Outcome;
 
 /// What `portmap schema DOCUMENT` prints, ready for use.
 #[track_caller]
-fn schema(host: &Namespace, document: &str) -> Validator {
+pub fn schema(host: &Namespace, document: &str) -> Validator {
     let schema = host.portmap(["schema", document]).run().succeeds().json();
     jsonschema::meta::validate(&schema).unwrap_or_else(|e| panic!("schema {document}: {e}"));
     jsonschema::validator_for(&schema).unwrap_or_else(|e| panic!("schema {document}: {e}"))
 }
 
-fn complaints(schema: &Validator, value: &Value) -> Vec<String> {
+pub fn complaints(schema: &Validator, value: &Value) -> Vec<String> {
     schema.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path())).collect()
 }
 

@@ -40,6 +40,7 @@ fn exit_status(command: &Command, is_root: bool) -> Vec<Entry> {
     entries.push(match name {
         "check" => ("1", "The files have errors (with \\fB\\-\\-strict\\fR: or warnings)."),
         "doctor" => ("1", "There is a finding of severity error, or the examination failed."),
+        "trace" => ("1", "No new connection arrived in time, or it could not be watched."),
         "status" => ("1", "Failed; with \\fB\\-\\-check\\fR: something is not as it should be."),
         _ => ("1", "Failed; nothing was changed."),
     });

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use crate::formats::diagnostic::{excerpt, quoted};
-use crate::mapping::{Protocol, Selector};
+use crate::formats::diagnostic::{Diagnostic, excerpt, quoted};
+use crate::mapping::{PortRange, Protocol, Selector};
 
 use super::entry::Entry;
 use super::mistakes::{self, Form};
 use super::ports::{self, Protocols};
 use super::report::{Complaint, Report, Spot};
-use super::source::Lookup;
+use super::source::{Lookup, Source};
 use super::value;
 
 /// What an argument is, where a file or a mapping can be given.
@@ -54,6 +54,29 @@ fn is_service(text: &str) -> bool {
 fn is_target(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit())
         && text.chars().all(|c| c.is_ascii_digit() || c == '-')
+}
+
+/// Ports of this host, where not a mapping but what is mapped is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPorts {
+    pub ports: PortRange,
+    /// `None` if it is not said.
+    pub protocols: Option<Vec<Protocol>>,
+}
+
+/// `80`, `53/udp`, `514/tcp+udp`, `6000-6063`, `http`: the left side of a mapping.
+pub fn named_ports(text: &str, services: &Lookup) -> Result<NamedPorts, Diagnostic> {
+    value::service(text, Protocols::TCP, services)
+        .map(|(ports, protocols)| NamedPorts {
+            ports,
+            protocols: protocols.map(|protocols| protocols.iter().collect()),
+        })
+        .map_err(|complaint| {
+            let mut report = Report::default();
+            report.error(Spot::default(), complaint);
+            let source = Source::argument(1, text);
+            report.finish(&[source]).swap_remove(0)
+        })
 }
 
 /// Adds the entry of an argument to `entries`, or its problems to `report`.
