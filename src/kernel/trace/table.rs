@@ -1,5 +1,5 @@
 //! The tracing table, as the messages that make it: the chains are those of
-//! [`Stage`](crate::story::Stage).
+//! [`Stage`].
 //!
 //! A packet is marked if it begins a connection to a watched service of this host: a TCP packet
 //! with SYN alone, or any packet of another protocol, whose mark is taken off again where
