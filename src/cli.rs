@@ -153,7 +153,11 @@ Examples:
   sudo portmap apply                             the files in /etc/portmap
   generate-rules | sudo portmap apply -")]
     Apply(Apply),
-    /// Show what is active, with counters.
+    /// Show what is active, who listens at each target, and counters.
+    ///
+    /// LISTENER is the program that listens at the target: `nobody` if there is none, `?` if it
+    /// cannot be seen. CONNECTIONS counts the new connections that were translated, whether they
+    /// were answered or not.
     #[command(
         alias = "list",
         after_help = "\
@@ -252,7 +256,7 @@ pub struct Input {
     /// Rules files, directories of them (*.yaml, *.yml), or - for standard input [default: /etc/portmap]
     #[arg(value_name = "FILE", value_hint = ValueHint::AnyPath)]
     pub files: Vec<PathBuf>,
-    /// Treat warnings as errors.
+    /// Treat warnings as errors, those about what a change would lead to on this host included.
     #[arg(long)]
     pub strict: bool,
 }

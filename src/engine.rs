@@ -12,6 +12,7 @@ mod change;
 mod commit;
 mod drift;
 mod error;
+mod foresight;
 mod observer;
 mod open;
 mod rollback;

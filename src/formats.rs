@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod code;
 pub mod diagnostic;
 pub mod iptables;
 pub mod rules;

@@ -4,7 +4,10 @@
 #![forbid(unsafe_code)]
 
 pub mod files;
+pub mod listeners;
+pub mod login;
 pub mod namespace;
+pub mod network;
 mod problem;
 pub mod services;
 pub mod signals;

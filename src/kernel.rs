@@ -7,16 +7,19 @@ mod barrier;
 pub mod conntrack;
 mod netlink;
 mod nft;
+mod sockets;
 pub mod trace;
 
 use std::io;
+use std::net::SocketAddr;
 
 use nix::libc;
 
+use crate::host::listeners::Listening;
 use crate::kernel::netlink::socket::{Answer, Socket};
 use crate::kernel::nft::batch::Batch;
 use crate::kernel::nft::{encode, explain, read};
-use crate::mapping::MappingSet;
+use crate::mapping::{MappingSet, Protocol};
 use crate::plan::Step;
 use crate::ruleset::{Observed, Stamp};
 
@@ -74,6 +77,12 @@ pub trait Kernel {
 
     /// Deletes all flows that were tracked in the zone of trials. Returns how many there were.
     fn clear_trial_flows(&mut self) -> Result<usize, conntrack::Error>;
+
+    /// The sockets of these protocols that wait for clients. Needs no privilege.
+    fn listening(&mut self, protocols: &[Protocol]) -> Listening;
+
+    /// Whether there is an established TCP connection between these two.
+    fn is_connected(&mut self, local: SocketAddr, peer: SocketAddr) -> bool;
 }
 
 /// The kernel of the network namespace in which it was opened.
@@ -172,6 +181,14 @@ impl Kernel for Netlink {
 
     fn clear_trial_flows(&mut self) -> Result<usize, conntrack::Error> {
         conntrack::clear_trial_flows()
+    }
+
+    fn listening(&mut self, protocols: &[Protocol]) -> Listening {
+        sockets::listening(protocols)
+    }
+
+    fn is_connected(&mut self, local: SocketAddr, peer: SocketAddr) -> bool {
+        sockets::is_connected(local, peer)
     }
 }
 

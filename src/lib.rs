@@ -6,13 +6,15 @@
 //! table that should be; [`kernel`] reads the table that is; [`plan`] says what leads from the one
 //! to the other; [`engine`] records the intent in the [`history`], commits, reads back, deletes
 //! outdated [`flows`], and records the outcome. [`commands`] turn the command line into requests to
-//! the engine, and [`ui`] prints what it answers. [`host`] is what else is read of this machine.
+//! the engine, and [`ui`] prints what it answers. [`host`] is what else is read of this machine, and
+//! [`doctor`] says what is wrong there.
 //!
 //! A room may use those below it, never one above: ARCHITECTURE.md has the table, and a test
 //! holds it.
 
 pub mod cli;
 pub mod commands;
+pub mod doctor;
 pub mod engine;
 pub mod flows;
 pub mod formats;

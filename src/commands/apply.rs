@@ -105,6 +105,7 @@ fn request(apply: &cli::Apply, rules: Rules, digest: Option<Digest>) -> ApplyReq
         message: apply.message.clone(),
         trial: apply.confirm,
         persist: apply.persist,
+        strict: apply.input.strict,
         keeps_history: !apply.no_history,
     }
 }

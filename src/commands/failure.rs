@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::engine::{self, Effect};
-use crate::formats::diagnostic::Diagnostic;
+use crate::engine::{self, Cause, Effect, Refusal};
+use crate::formats::diagnostic::{Diagnostic, Severity};
 use crate::kernel;
 use crate::ui::{Ui, failure::print_document};
 
@@ -87,6 +87,12 @@ impl Failure {
 
 impl From<engine::Error> for Failure {
     fn from(error: engine::Error) -> Self {
+        // Warnings that are errors for once, like those of files.
+        if let Cause::Refused(Refusal::Findings(findings)) = error.cause() {
+            let severity = Severity::Error;
+            let errors = findings.iter().map(|f| Diagnostic { severity, ..f.as_warning() });
+            return Failure::Files(errors.collect());
+        }
         Failure::Engine(error)
     }
 }

@@ -1,5 +1,6 @@
 //! What applying files would change: `plan` and `apply --dry-run`.
 
+use std::rc::Rc;
 use std::thread;
 
 use crate::cli::{self, Common};
@@ -16,7 +17,8 @@ pub fn show(ui: &Ui, common: &Common, input: &cli::Input, detailed_exitcode: boo
     let mut engine = engine::open(ui, common)?;
     let texts = input::read(ui, input);
     let (snapshot, rules) = read_both(ui, &mut engine, texts, input.strict)?;
-    let (change, view) = engine.preview(&rules.mapping, snapshot)?;
+    let mapping = Rc::new(rules.mapping);
+    let (change, view) = engine.preview(&mapping, snapshot, input.strict)?;
     if change.is_change() || ui.is_json() {
         ui.change(&change, Tense::Ahead)?;
     } else {

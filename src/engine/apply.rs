@@ -9,7 +9,7 @@ use super::observer::Event;
 use super::session::Session;
 use super::summary::Change;
 use super::view::View;
-use super::{Engine, Locking};
+use super::{Engine, Locking, foresight};
 use crate::history::{Command, Draft};
 use crate::host::user::Who;
 use crate::kernel::{Kernel, Snapshot};
@@ -30,6 +30,8 @@ pub struct ApplyRequest {
     pub trial: Option<Duration>,
     /// Make boot restore it.
     pub persist: bool,
+    /// Whether it is refused if it would lead to something that its author may not see coming.
+    pub strict: bool,
     /// Whether a generation is made of it.
     pub keeps_history: bool,
 }
@@ -111,6 +113,13 @@ impl<K: Kernel> Engine<'_, K> {
         let mut session = self.session_after(snapshot, locking)?;
         session.no_trial_runs()?;
         let active = Rc::clone(session.view.active());
+        foresight::look(
+            session.kernel,
+            session.observer,
+            &active,
+            &request.mapping,
+            request.strict,
+        )?;
         let draft = request.draft();
         if let Some(time) = request.trial
             && *active != *request.mapping
@@ -128,8 +137,14 @@ impl<K: Kernel> Engine<'_, K> {
     }
 
     /// What applying the mapping would change. Needs no lock.
-    pub fn preview(&mut self, mapping: &MappingSet, snapshot: Snapshot) -> Result<(Change, View)> {
+    pub fn preview(
+        &mut self,
+        mapping: &Rc<MappingSet>,
+        snapshot: Snapshot,
+        strict: bool,
+    ) -> Result<(Change, View)> {
         let view = View::new(snapshot);
+        foresight::look(&mut self.kernel, self.observer, view.serving(), mapping, strict)?;
         let history = self.history().context("compare with the history")?;
         let wanted = Wanted { goal: Goal::mapping(mapping), is_idle: false };
         Ok((self.preview_of(&wanted, &view, Some(&history)), view))

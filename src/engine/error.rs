@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::libc;
 
 use super::drift::Drift;
+use crate::doctor::Finding;
 use crate::history::{self, Nowhere};
 use crate::kernel::{self, CommitError, conntrack};
 use crate::mapping::{GenerationId, Point};
@@ -57,6 +58,9 @@ pub enum Refusal {
     Confirmed { number: GenerationId },
     #[error("the trial of generation {number} has been ended by another command")]
     Ended { number: GenerationId },
+    /// What the change would lead to, where warnings are errors.
+    #[error("{} of what the change would lead to", words_for(.0.len()))]
+    Findings(Vec<Finding>),
     #[error("there is no active generation to persist")]
     NothingToPersist,
     #[error("what is active is not generation {number} any more: {drift}")]
@@ -77,6 +81,10 @@ fn seconds(time: Duration) -> f64 {
     time.as_secs_f64().ceil()
 }
 
+fn words_for(warnings: usize) -> String {
+    if warnings == 1 { "1 warning".to_owned() } else { format!("{warnings} warnings") }
+}
+
 impl Refusal {
     fn help(&self) -> String {
         match self {
@@ -89,6 +97,7 @@ impl Refusal {
                 "`portmap rollback` goes back to the mapping before it".into()
             }
             Self::Ended { .. } => "`portmap status` shows what is active".into(),
+            Self::Findings(_) => "without --strict the change is made all the same".into(),
             Self::NothingToPersist => {
                 "apply a rules file first: portmap apply --persist FILE".into()
             }

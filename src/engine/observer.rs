@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use super::summary::Change;
+use crate::doctor::Finding;
 use crate::history::Settlement;
 use crate::mapping::GenerationId;
 use crate::plan::Step;
@@ -17,6 +18,8 @@ pub trait Observer {
 /// Something that happened beside the result.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// What the change that is about to be made, or is asked for, will lead to beside its purpose.
+    Foreseen(&'a [Finding]),
     /// What a change would do to the kernel's table.
     Ahead(&'a [Step]),
     /// What is about to be done to it, in one transaction; again if another program was faster.

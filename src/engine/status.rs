@@ -1,5 +1,6 @@
 //! What is active, what the history says of it, and where the two differ.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::error::{Context, Error, Result};
 use super::view::View;
 use crate::formats::rules;
 use crate::history::{History, Outcome, Seen};
+use crate::host::listeners::Listening;
 use crate::kernel::{Extent, Kernel};
 use crate::mapping::{GenerationId, MappingSet, Point};
 
@@ -28,6 +30,8 @@ pub struct Status {
     pub lost: Option<GenerationId>,
     /// What of the history cannot be read.
     pub problems: Vec<Error>,
+    /// Who listens, with the names of those at a target.
+    pub listening: Listening,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,13 +55,24 @@ const ATTEMPTS: usize = 20;
 impl<K: Kernel> Engine<'_, K> {
     pub fn status(&mut self) -> Result<Status> {
         let view = View::new(self.read_kernel()?);
+        let listening = self.at_targets(view.serving());
         let trial = view.trial().map(|t| TrialStatus { number: t.id.map(|id| id.0), left: t.left });
         let history = match self.history().context("read the history") {
             Ok(history) => history,
             Err(e) => {
                 let (serving, drift, boot, lost) = (None, None, None, None);
                 let (is_idle, problems) = (view.is_idle(None), vec![e]);
-                return Ok(Status { view, serving, trial, drift, is_idle, boot, lost, problems });
+                return Ok(Status {
+                    view,
+                    serving,
+                    trial,
+                    drift,
+                    is_idle,
+                    boot,
+                    lost,
+                    problems,
+                    listening,
+                });
             }
         };
         let mut problems = Vec::new();
@@ -71,7 +86,17 @@ impl<K: Kernel> Engine<'_, K> {
         };
         let serving = history.serving(seen);
         let is_idle = view.is_idle(Some(&history));
-        Ok(Status { serving, is_idle, trial, drift, boot, lost, problems, view })
+        Ok(Status { serving, is_idle, trial, drift, boot, lost, problems, view, listening })
+    }
+
+    fn at_targets(&mut self, mapping: &MappingSet) -> Listening {
+        let mut protocols: Vec<_> = mapping.iter().map(|m| m.service.protocol).collect();
+        protocols.dedup();
+        let targets: HashSet<_> =
+            mapping.iter().map(|m| (m.service.protocol, m.to.port())).collect();
+        let mut listening = self.kernel.listening(&protocols);
+        listening.name(|l| targets.contains(&(l.protocol, l.port)));
+        listening
     }
 
     /// What is active, by the kernel alone.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
+use super::code::Code;
+
 /// A line with more characters is cut around the column: one of megabytes would fill the terminal.
 const LINE_MAX: usize = 120;
 
@@ -66,6 +68,8 @@ pub struct Excerpt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     pub severity: Severity,
+    /// A word that never changes, of a problem that has one.
+    pub code: Option<Code>,
     pub place: Option<Place>,
     /// What is wrong: lower case, no full stop, may quote the file.
     pub message: String,
@@ -115,7 +119,14 @@ impl Excerpt {
 impl Diagnostic {
     pub fn error(place: Option<Place>, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { severity: Severity::Error, place, message, help: None, related: Vec::new() }
+        Self {
+            severity: Severity::Error,
+            code: None,
+            place,
+            message,
+            help: None,
+            related: Vec::new(),
+        }
     }
 
     pub fn warning(place: Option<Place>, message: impl Into<String>) -> Self {
@@ -136,16 +147,20 @@ impl Diagnostic {
     }
 }
 
-/// `file`, `line`, `column` (null where there is none), `severity`, `message`, `help` (null where
-/// there is none).
+/// `file`, `line`, `column` (null where there is none), `severity`, `code` (absent where there is
+/// none), `message`, `help` (null where there is none).
 impl Serialize for Diagnostic {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let position = self.place.as_ref().and_then(|p| p.position.as_ref());
-        let mut object = serializer.serialize_struct("Diagnostic", 6)?;
+        let mut object = serializer.serialize_struct("Diagnostic", 7)?;
         object.serialize_field("file", &self.place.as_ref().map(|p| &*p.file))?;
         object.serialize_field("line", &position.and_then(|p| p.line))?;
         object.serialize_field("column", &position.map(|p| p.column))?;
         object.serialize_field("severity", self.severity.name())?;
+        match self.code {
+            Some(code) => object.serialize_field("code", &code)?,
+            None => object.skip_field("code")?,
+        }
         object.serialize_field("message", &self.message)?;
         object.serialize_field("help", &self.help)?;
         object.end()

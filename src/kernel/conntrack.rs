@@ -9,10 +9,8 @@ mod abi;
 mod entry;
 
 use std::io;
-use std::net::IpAddr;
 
 use nix::errno::Errno;
-use nix::ifaddrs::getifaddrs;
 use nix::libc;
 
 use self::abi::*;
@@ -20,6 +18,7 @@ use self::entry::{Entry, Handle};
 use super::netlink::socket::{Request, Socket};
 use super::netlink::wire::Writer;
 use crate::flows::{Flow, LocalAddresses, contradicts, redirected, service_of};
+use crate::host::network::interfaces;
 use crate::mapping::changes::differing_services;
 use crate::mapping::{MappingSet, Service};
 use crate::ruleset::TRIAL_ZONE;
@@ -123,11 +122,7 @@ impl Error {
 }
 
 fn local_addresses() -> io::Result<LocalAddresses> {
-    let addresses = getifaddrs()?.filter_map(|interface| interface.address).filter_map(|a| {
-        a.as_sockaddr_in()
-            .map(|v4| IpAddr::V4(v4.ip()))
-            .or_else(|| a.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    });
+    let addresses = interfaces()?.into_iter().flat_map(|interface| interface.addresses);
     Ok(LocalAddresses::new(addresses))
 }
 

@@ -67,6 +67,14 @@ impl InterfacePattern {
         InterfaceName::new(name).map(Self::Name)
     }
 
+    /// Whether an interface of this name is meant.
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Name(whole) => **whole == *name,
+            Self::Prefix(beginning) => name.starts_with(&**beginning),
+        }
+    }
+
     pub fn prefix(prefix: &str) -> Result<Self, InvalidInterface> {
         match prefix {
             // The beginning of a name, though not a name.

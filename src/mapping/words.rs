@@ -38,6 +38,12 @@ impl<'a> Run<'a> {
         ports(self.first.to.port(), self.last.to.port())
     }
 
+    /// `port 3000`, `ports 16000-16063`
+    pub fn target(&self) -> String {
+        let s = if self.first.to == self.last.to { "" } else { "s" };
+        format!("port{s} {}", self.to())
+    }
+
     /// ` (local, ipv4)`; nothing if it is for everyone.
     fn restriction(&self) -> String {
         match &self.first.selector {

@@ -30,7 +30,7 @@ struct Text<'d> {
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Diagnostic { severity, place, message, help, related } = self.diagnostic;
+        let Diagnostic { severity, place, message, help, related, code: _ } = self.diagnostic;
         self.place(f, place.as_ref())?;
         self.painted(f, severity_color(*severity), severity.name())?;
         writeln!(f, ": {}", visible(message))?;

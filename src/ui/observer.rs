@@ -2,6 +2,7 @@
 
 use super::Ui;
 use super::escape::visible;
+use crate::doctor::Finding;
 use crate::engine::{Event, Observer};
 use crate::plan::Step;
 
@@ -12,6 +13,10 @@ impl Observer for Ui {
 
     fn event(&self, event: Event<'_>) {
         match event {
+            Event::Foreseen(findings) => {
+                let warnings: Vec<_> = findings.iter().map(Finding::as_warning).collect();
+                self.warn_of(&warnings);
+            }
             Event::Ahead(steps) => self.steps("to do", steps),
             Event::Committing(steps) => self.steps("kernel", steps),
             Event::Changed(_) | Event::BootChanged(_) => {}

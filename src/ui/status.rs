@@ -2,10 +2,12 @@
 
 use anyhow::Result;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::escape::visible;
 use super::mapping::MappingJson;
 use super::{JSON_VERSION, Table, Ui};
+use crate::doctor::{Holder, holders};
 use crate::engine::{Drift, Status, TrialStatus};
 use crate::mapping::words::{clients, fold};
 use crate::mapping::{GenerationId, Mapping, MappingSet, Point};
@@ -45,6 +47,8 @@ struct Entry {
     /// Connections, as the kernel's NAT sees each once; null where a map is too large to count.
     connections: Option<u64>,
     bytes: Option<u64>,
+    /// Who listens at the target; null if that cannot be seen.
+    listeners: Option<Vec<Value>>,
 }
 
 impl Ui {
@@ -171,6 +175,7 @@ impl From<&Counted<'_>> for Entry {
             mapping: MappingJson::from(counted.mapping),
             connections: counted.counter.map(|c| c.packets),
             bytes: counted.counter.map(|c| c.bytes),
+            listeners: counted.holders.as_ref().map(|h| h.iter().map(Holder::to_json).collect()),
         }
     }
 }
@@ -179,18 +184,26 @@ impl From<&Counted<'_>> for Entry {
 struct Counted<'a> {
     mapping: &'a Mapping,
     counter: Option<Counter>,
+    /// Who listens at the target; `None` if that cannot be seen.
+    holders: Option<Vec<Holder>>,
 }
 
 fn counted(status: &Status) -> Vec<Counted<'_>> {
     let layer = if status.view.running().is_some() { Layer::Trial } else { Layer::Active };
     let serving: &MappingSet = status.view.serving();
     let Some(observed) = status.view.observed() else { return Vec::new() };
+    let holders = |m: &Mapping| {
+        let protocol = m.service.protocol;
+        let listening = &status.listening;
+        listening.is_seen(protocol).then(|| holders(listening, protocol, m.to.port()))
+    };
     serving
         .services()
         .flat_map(|group| group.iter().enumerate())
         .map(|(rank, mapping)| Counted {
             mapping,
             counter: counter(observed, layer, mapping, rank),
+            holders: holders(mapping),
         })
         .collect()
 }
@@ -205,15 +218,33 @@ fn counter(observed: &Observed, layer: Layer, m: &Mapping, rank: usize) -> Optio
     Some(observed.counters.elements.get(&(map, m.service)).copied().unwrap_or_default())
 }
 
+/// Who listens, as a cell: `node (pid 812, www-data) on 127.0.0.1`.
+fn listener(holders: Option<&[Holder]>) -> String {
+    match holders {
+        None => "?".to_owned(),
+        Some([]) => "nobody".to_owned(),
+        Some(holders) => {
+            let words = holders.iter().map(|h| match h.addresses.as_slice() {
+                [all] if all == "*" => h.to_string(),
+                some => format!("{h} on {}", some.join(" ")),
+            });
+            words.collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
 fn table(counted: &[Counted<'_>]) -> Table {
-    let mut table = Table::new(&["PORT", "TO", "FOR", ">CONNECTIONS", "COMMENT"]);
-    for (run, part) in
-        fold(counted, |c| c.mapping, |a, b| a.counter.is_some() == b.counter.is_some())
-    {
+    let mut table = Table::new(&["PORT", "TO", "LISTENER", "FOR", ">CONNECTIONS", "COMMENT"]);
+    for (run, part) in fold(
+        counted,
+        |c| c.mapping,
+        |a, b| (a.counter.is_some(), &a.holders) == (b.counter.is_some(), &b.holders),
+    ) {
         let connections: Option<u64> = part.iter().map(|c| c.counter.map(|c| c.packets)).sum();
         table.row(vec![
             run.service(),
             run.to(),
+            visible(&listener(part[0].holders.as_deref())),
             visible(&clients(&run.first.selector)),
             connections.map_or_else(|| "-".to_owned(), |n| n.to_string()),
             visible(run.first.comment.as_deref().unwrap_or_default()),

@@ -2,7 +2,9 @@
 
 use super::*;
 use nix::libc::EPERM;
-use portmap::engine::{Cause, Effect};
+use portmap::engine::{Cause, Effect, Refusal};
+use portmap::host::listeners::{Listener, Listening};
+use portmap::mapping::Port;
 
 /// Some of the ways to change something, from generation 2 with 1 before it.
 type Command = (&'static str, fn(&Host) -> Result<()>, &'static str);
@@ -167,4 +169,32 @@ fn a_kernel_without_zones_has_trials_all_the_same() {
     assert_eq!(host.told(), ["trial without zone"]);
     assert!(!host.kernel.table().unwrap().ruleset.has_zone());
     assert_eq!(host.layer(Layer::Trial), "53:5353");
+}
+
+#[test]
+fn strict_refuses_what_would_leave_clients_out_before_anything_is_written() {
+    let host = Host::new();
+    let strict = ApplyRequest { strict: true, ..request("80:3000") };
+    let refused = host.request(&strict).unwrap_err();
+    assert_eq!(refused.effect, Effect::Unchanged);
+    assert!(matches!(refused.cause(), Cause::Refused(Refusal::Findings(_))), "{refused}");
+    assert_eq!(host.kernel.tried(), 0);
+    let history = History::open(host.dir.path()).unwrap();
+    assert_eq!(history.entries().count(), 0, "nothing is recorded either");
+
+    let port = Port::new(3000).unwrap();
+    let listener = Listener {
+        protocol: Protocol::Tcp,
+        address: "::".parse().unwrap(),
+        v6only: false,
+        port,
+        interface: None,
+        uid: 0,
+        user: None,
+        inode: 0,
+        program: None,
+    };
+    host.kernel.listen(Listening::new(vec![listener], Vec::new()));
+    host.request(&strict).unwrap();
+    assert_eq!(host.kernel.tried(), 1);
 }

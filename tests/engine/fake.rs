@@ -2,11 +2,13 @@
 //! refusal, a lost answer, a change behind our back, the end of a trial) happens when a test says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use portmap::host::listeners::Listening;
 use portmap::kernel::{CommitError, Error, Extent, Kernel, Snapshot, conntrack};
-use portmap::mapping::{MappingSet, Service};
+use portmap::mapping::{MappingSet, Protocol, Service};
 use portmap::plan::Step;
 use portmap::ruleset::{Map, MapName, Observed, Stamp};
 
@@ -38,6 +40,7 @@ struct State {
     redirected: Vec<MappingSet>,
     trial_flows_cleared: usize,
     open_connections: Vec<Service>,
+    listening: Listening,
 }
 
 impl FakeKernel {
@@ -131,6 +134,11 @@ impl FakeKernel {
     /// Time passes: a gate may shut. That is no commit.
     pub fn pass(&self, time: Duration) {
         self.state().model.pass(time);
+    }
+
+    /// Who listens.
+    pub fn listen(&self, listening: Listening) {
+        self.state().listening = listening;
     }
 
     /// Open connections through the mapping, one for each of these.
@@ -241,6 +249,14 @@ impl Kernel for FakeKernel {
     fn clear_trial_flows(&mut self) -> Result<usize, conntrack::Error> {
         self.state().trial_flows_cleared += 1;
         Ok(0)
+    }
+
+    fn listening(&mut self, _: &[Protocol]) -> Listening {
+        self.state().listening.clone()
+    }
+
+    fn is_connected(&mut self, _: SocketAddr, _: SocketAddr) -> bool {
+        false
     }
 }
 

@@ -55,6 +55,8 @@ impl Observer for Diary {
             Event::TrialWithoutZone => "trial without zone".to_owned(),
             Event::FlowsDeleted(n) => format!("{n} flows deleted"),
             Event::Shortfall(error) => format!("shortfall: {error}"),
+            // Of no interest here: they depend on the machine.
+            Event::Foreseen(_) => return,
             Event::Ahead(_) | Event::Committing(_) => return,
             Event::Changed(_) | Event::BootChanged(_) => return,
         };
@@ -104,7 +106,7 @@ impl Host {
     fn preview(&self, mapping: &str) -> Change {
         let mut engine = self.engine();
         let snapshot = engine.read_kernel().unwrap();
-        engine.preview(&set(mapping), snapshot).unwrap().0
+        engine.preview(&Rc::new(set(mapping)), snapshot, false).unwrap().0
     }
 
     fn roll_back(&self) -> Result<RolledBack> {
@@ -183,6 +185,7 @@ fn request(mapping: &str) -> ApplyRequest {
         message: None,
         trial: None,
         persist: false,
+        strict: false,
         keeps_history: true,
     }
 }

@@ -70,6 +70,7 @@ fn a_note_is_only_shown_by_check() {
         (&json["warnings"], &json["notes"][0]["message"]),
         (&serde_json::json!([]), &note.into())
     );
+    let _app = host.serve("app", 3000);
     for command in ["plan", "apply", "render"] {
         assert_eq!(run(&[command, "8080:3000"]).stderr, "", "{command}");
     }

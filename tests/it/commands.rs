@@ -182,6 +182,8 @@ fn colour_is_for_terminals_unless_told() {
     let host = Namespace::new();
     host.file("rules.yaml", RULES);
     host.file("wrong.yaml", "ports: { 80: 0 }");
+    // Nothing to warn of.
+    let _apps = [3000, 8443].map(|port| host.serve("app", port));
     let is_coloured = |line: &str| {
         let (_, stdout, stderr) = host.shell(line);
         [stdout, stderr].map(|text| text.contains('\x1b'))
@@ -209,7 +211,7 @@ fn colour_is_for_terminals_unless_told() {
 fn a_reader_that_goes_away_is_no_failure() {
     let host = Namespace::new();
     host.file("rules.yaml", "ports: { 1-1000/tcp+udp: 20001-21000 }");
-    for line in ["render rules.yaml", "--help", "man apply", "schema", "plan rules.yaml"] {
+    for line in ["render rules.yaml", "--help", "man apply", "schema", "plan -q rules.yaml"] {
         // The reader is gone before there is anything to read.
         let line = format!(
             "exec 3>&1; {{ sleep 0.05; portmap {line}; echo \"code $?\" >&3; }} | true 3>&-"

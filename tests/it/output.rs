@@ -160,6 +160,7 @@ fn verbose_says_what_is_done_to_the_kernel() {
     assert!(apply.stderr.contains("kernel: add 2 elements to map ports\n"), "{apply}");
     let again = host.portmap(["apply", "-v", "-"]).stdin(rules).run().succeeds();
     assert!(!again.stderr.contains("\nkernel: "), "nothing is done: {again}");
+    let _app = host.serve("app", 5000);
     let quiet = host.portmap(["apply", "-"]).stdin("ports: { 80: 5000 }").run().succeeds();
     assert_eq!(quiet.stderr, "", "only with --verbose");
 }

@@ -155,6 +155,7 @@ impl Report {
             .into_iter()
             .map(|Finding { severity, spot, complaint }| Diagnostic {
                 severity,
+                code: None,
                 place: place(&spot),
                 message: complaint.message,
                 help: complaint.help,

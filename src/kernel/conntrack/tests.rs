@@ -7,7 +7,7 @@ use crate::flows::Tuple;
 use crate::kernel::netlink::wire::{Attrs, Malformed, Messages, NESTED};
 use crate::mapping::Port;
 use crate::mapping::Protocol;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
     let mut out = Writer::default();

@@ -87,8 +87,13 @@ impl Answer {
 }
 
 impl Socket {
+    /// For the subsystems of netfilter.
     pub fn open() -> Result<Self, Error> {
-        let socket = mnl::Socket::new(mnl::Bus::Netfilter).map_err(Error::Open)?;
+        Self::open_on(mnl::Bus::Netfilter)
+    }
+
+    pub fn open_on(bus: mnl::Bus) -> Result<Self, Error> {
+        let socket = mnl::Socket::new(bus).map_err(Error::Open)?;
         let this = Self { socket, buffer: vec![0; RECEIVE], sequence: 0 };
         // mnl has no flag for it. Nothing of portmap's starts a program at the same time.
         fcntl(this.fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
@@ -186,14 +191,38 @@ impl Socket {
         each: &mut dyn FnMut(Message) -> Result<(), Malformed>,
     ) -> Result<(), Error> {
         let Request { kind, family, dump } = request;
-        let flags = if dump { libc::NLM_F_DUMP as u16 } else { 0 };
-        let sequence = self.next_sequence();
         let mut writer = Writer::with_capacity(256);
-        let message = writer.begin(kind, flags, sequence, family, 0);
+        let sequence = self.next_sequence();
+        let message = writer.begin(kind, flags(dump), sequence, family, 0);
         attrs(&mut writer);
         writer.end(message);
-        self.socket.send(&writer.bytes).map_err(Error::Send)?;
+        self.exchange(&writer.bytes, sequence, dump, each)
+    }
 
+    /// The same of a subsystem that is not netfilter's: `body` is what follows the header.
+    pub fn ask_plain(
+        &mut self,
+        kind: u16,
+        dump: bool,
+        body: &[u8],
+        each: &mut dyn FnMut(Message) -> Result<(), Malformed>,
+    ) -> Result<(), Error> {
+        let mut writer = Writer::with_capacity(256);
+        let sequence = self.next_sequence();
+        let message = writer.begin_plain(kind, flags(dump), sequence);
+        writer.bytes.extend_from_slice(body);
+        writer.end(message);
+        self.exchange(&writer.bytes, sequence, dump, each)
+    }
+
+    fn exchange(
+        &mut self,
+        request: &[u8],
+        sequence: u32,
+        dump: bool,
+        each: &mut dyn FnMut(Message) -> Result<(), Malformed>,
+    ) -> Result<(), Error> {
+        self.socket.send(request).map_err(Error::Send)?;
         // The answer is read to its end whatever is in it: the socket is used again.
         let mut outcome = Ok(());
         loop {
@@ -280,6 +309,10 @@ impl Socket {
         }
         Ok(answers)
     }
+}
+
+fn flags(dump: bool) -> u16 {
+    if dump { libc::NLM_F_DUMP as u16 } else { 0 }
 }
 
 #[cfg(test)]

@@ -47,14 +47,20 @@ impl Writer {
         family: u8,
         res_id: u16,
     ) -> Open {
+        let open = self.begin_plain(message_type, flags, sequence);
+        self.bytes.extend_from_slice(&[family, libc::NFNETLINK_V0 as u8]);
+        self.bytes.extend_from_slice(&res_id.to_be_bytes());
+        open
+    }
+
+    /// Begins a message of any other subsystem: what follows the header is the caller's.
+    pub fn begin_plain(&mut self, message_type: u16, flags: u16, sequence: u32) -> Open {
         let open = Open(self.bytes.len());
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend_from_slice(&message_type.to_ne_bytes());
         self.bytes.extend_from_slice(&(flags | libc::NLM_F_REQUEST as u16).to_ne_bytes());
         self.bytes.extend_from_slice(&sequence.to_ne_bytes());
         self.bytes.extend_from_slice(&[0; 4]);
-        self.bytes.extend_from_slice(&[family, libc::NFNETLINK_V0 as u8]);
-        self.bytes.extend_from_slice(&res_id.to_be_bytes());
         open
     }
 

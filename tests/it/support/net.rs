@@ -226,6 +226,10 @@ impl TcpConnection {
         }
     }
 
+    pub fn local_port(&self) -> u16 {
+        self.0.get_ref().local_addr().unwrap().port()
+    }
+
     /// Who is at the other end?
     pub fn ask(&mut self) -> Result<String, NoAnswer> {
         self.ask_all().map(|(name, _)| name)

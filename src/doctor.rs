@@ -1,0 +1,15 @@
+//! What is wrong, or will be, with a mapping on this host: facts in, findings out.
+//!
+//! The room is pure. Facts are read in [`crate::host`] and [`crate::kernel`].
+
+#![forbid(unsafe_code)]
+
+pub mod finding;
+pub mod foresee;
+mod holder;
+mod reach;
+mod selectors;
+
+pub use finding::{Code, Finding, Remedy, Severity};
+pub use holder::Holder;
+pub use reach::holders;

@@ -1,0 +1,73 @@
+//! A look at this host before a change: what its author may not see coming.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use super::error::{Refusal, Result};
+use super::observer::{Event, Observer, timed};
+use crate::doctor::Finding;
+use crate::doctor::foresee::{Facts, foresee};
+use crate::host::login::SshSession;
+use crate::host::network;
+use crate::kernel::Kernel;
+use crate::mapping::changes::{Change, changes};
+use crate::mapping::{MappingSet, Protocol};
+
+/// Tells the observer what the change from `before` to `after` will lead to; with `strict`, refuses
+/// it if there is anything to tell. Nothing is looked at where nothing changes.
+pub fn look(
+    kernel: &mut impl Kernel,
+    observer: &dyn Observer,
+    before: &Rc<MappingSet>,
+    after: &Rc<MappingSet>,
+    strict: bool,
+) -> Result<()> {
+    if before == after {
+        return Ok(());
+    }
+    let changes = changes(before, after);
+    let findings = timed(observer, "look at this host", || findings(kernel, &changes));
+    if findings.is_empty() {
+        return Ok(());
+    }
+    if strict {
+        return Err(Refusal::Findings(findings).into());
+    }
+    observer.event(Event::Foreseen(&findings));
+    Ok(())
+}
+
+fn findings(kernel: &mut impl Kernel, changes: &[Change<'_>]) -> Vec<Finding> {
+    let mut facts = facts(kernel, changes);
+    let findings = foresee(changes, &facts);
+    // Looking through the processes of the machine takes longer than everything else.
+    if !findings.iter().any(Finding::names_listeners) {
+        return findings;
+    }
+    let mappings = changes.iter().map(Change::mapping);
+    let ports: HashSet<_> = mappings.flat_map(|m| [m.service.port, m.to.port()]).collect();
+    facts.listening.name(|listener| ports.contains(&listener.port));
+    foresee(changes, &facts)
+}
+
+fn facts(kernel: &mut impl Kernel, changes: &[Change<'_>]) -> Facts {
+    let mut protocols: Vec<_> = changes.iter().flat_map(|c| looked_at(c)).collect();
+    protocols.sort();
+    protocols.dedup();
+    let session = SshSession::current()
+        // What the environment says may be of yesterday.
+        .filter(|session| kernel.is_connected(session.server, session.client));
+    Facts {
+        listening: kernel.listening(&protocols),
+        interfaces: network::interfaces().unwrap_or_default(),
+        session,
+    }
+}
+
+/// TCP and UDP are often taken for each other.
+fn looked_at(change: &Change<'_>) -> Vec<Protocol> {
+    match change.mapping().service.protocol {
+        Protocol::Tcp | Protocol::Udp => vec![Protocol::Tcp, Protocol::Udp],
+        other => vec![other],
+    }
+}

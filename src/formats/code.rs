@@ -1,0 +1,39 @@
+//! The words by which programs know what is wrong with a mapping on a host.
+
+use serde::{Serialize, Serializer};
+
+/// What is wrong: a word that never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Code {
+    NobodyListens,
+    LoopbackOnly,
+    OneFamilyOnly,
+    OneAddressOnly,
+    OtherProtocol,
+    ListenerShadowed,
+    SshSession,
+    NoSuchInterface,
+    NoSuchAddress,
+}
+
+impl Code {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Code::NobodyListens => "nobody-listens",
+            Code::LoopbackOnly => "loopback-only",
+            Code::OneFamilyOnly => "one-family-only",
+            Code::OneAddressOnly => "one-address-only",
+            Code::OtherProtocol => "other-protocol",
+            Code::ListenerShadowed => "listener-shadowed",
+            Code::SshSession => "ssh-session",
+            Code::NoSuchInterface => "no-such-interface",
+            Code::NoSuchAddress => "no-such-address",
+        }
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
