@@ -17,6 +17,7 @@ mod selector;
 mod service;
 mod set;
 mod target;
+mod user;
 pub mod words;
 
 pub use comment::{COMMENT_MAX, Comment, InvalidComment};
@@ -28,3 +29,4 @@ pub use selector::{Family, Matches, Scope, Selector};
 pub use service::{Port, Protocol, Service};
 pub use set::{Mapping, MappingSet, is_disjoint};
 pub use target::Target;
+pub use user::{Direct, Uid, User, UserName};

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 use crate::mapping::Service;
 use crate::mapping::merge::{Side, merge};
-use crate::ruleset::{Map, MapName, MapShape, Observed, PortData, Rule, Ruleset, map_shape};
+use crate::ruleset::{Answer, Map, MapName, Observed, PortData, Rule, Ruleset, map_shape};
 use counts::OldCounts;
 pub use step::{Part, Step};
 
@@ -60,23 +60,14 @@ pub fn reason_to_rebuild(desired: &Ruleset, observed: &Observed) -> Option<Strin
     desired.maps.iter().find_map(|(name, map)| {
         let shape = observed.shapes.get(name)?;
         if shape.size != 0 && map.len() > shape.size as usize {
-            Some(format!("map {name} has become too small"))
-        } else if map_shape(map.len()).counted && !shape.counted && is_ports(map) {
-            Some(format!("map {name} has no counters, and few enough elements for them"))
+            Some(format!("{} {name} has become too small", name.kind()))
+        } else if map_shape(*name, map.len()).counted && !shape.counted {
+            let kind = name.kind();
+            Some(format!("{kind} {name} has no counters, and few enough elements for them"))
         } else {
             None
         }
     })
-}
-
-fn is_ports(map: &Map) -> bool {
-    matches!(map, Map::Ports(_))
-}
-
-/// The shape a new map is made with. A verdict map never counts: its chains' rules do.
-fn shape_of(map: &Map) -> MapShape {
-    let shape = map_shape(map.len());
-    MapShape { counted: shape.counted && is_ports(map), ..shape }
 }
 
 fn create(desired: &Ruleset, old: &OldCounts) -> Vec<Step> {
@@ -121,8 +112,9 @@ impl Change<'_> {
     fn new_objects(&self) -> Vec<Step> {
         let observed = &self.observed.ruleset;
         let maps = self.desired.maps.iter().filter(|(name, _)| !observed.maps.contains_key(name));
-        let mut steps: Vec<_> =
-            maps.map(|(name, map)| Step::AddMap { name: *name, shape: shape_of(map) }).collect();
+        let mut steps: Vec<_> = maps
+            .map(|(&name, map)| Step::AddMap { name, shape: map_shape(name, map.len()) })
+            .collect();
         if self.desired.gate.is_some() && observed.gate.is_none() {
             steps.push(Step::AddGate);
         }
@@ -167,22 +159,18 @@ impl Change<'_> {
             let empty = Map::empty(*name);
             let want = self.desired.maps.get(name).unwrap_or(&empty);
             let have = observed.get(name).unwrap_or(&empty);
-            let (services, new) = self.map_steps(*name, want, have);
-            let services = services.into_iter();
-            delete.extend(services.map(|services| Step::DeleteElements { map: *name, services }));
+            let (gone, new) = self.map_steps(*name, want, have);
+            delete.extend(gone);
             add.extend(new);
         }
         (delete, add)
     }
 
-    /// The services whose elements go, if any, and the step that adds others.
-    fn map_steps(
-        &self,
-        map: MapName,
-        want: &Map,
-        have: &Map,
-    ) -> (Option<Vec<Service>>, Option<Step>) {
-        let some = |services: Vec<Service>| (!services.is_empty()).then_some(services);
+    /// The step that takes elements out of a map, if any go, and the one that brings others.
+    fn map_steps(&self, map: MapName, want: &Map, have: &Map) -> (Option<Step>, Option<Step>) {
+        let delete = |services: Vec<Service>| {
+            (!services.is_empty()).then_some(Step::DeleteElements { map, services })
+        };
         match (want, have) {
             (Map::Ports(want), Map::Ports(have)) => {
                 let counted = self.is_counted(map);
@@ -194,13 +182,22 @@ impl Change<'_> {
                 let elements: Vec<_> =
                     new.into_iter().map(|(s, t)| (*s, t.clone(), count(*s, t))).collect();
                 let add = (!elements.is_empty()).then_some(Step::AddPorts { map, elements });
-                (some(gone.iter().map(|(service, _)| *service).collect()), add)
+                (delete(gone.iter().map(|(service, _)| *service).collect()), add)
             }
-            (Map::Selected(want), Map::Selected(have)) | (Map::Zoned(want), Map::Zoned(have)) => {
+            (Map::Selected(want), Map::Selected(have))
+            | (Map::Services(want), Map::Services(have)) => {
                 let (gone, new) = differing(want, have, |service| *service, Service::eq);
-                let add = some(new.into_iter().copied().collect());
-                let add = add.map(|services| Step::AddServices { map, services });
-                (some(gone.into_iter().copied().collect()), add)
+                let services: Vec<_> = new.into_iter().copied().collect();
+                let add = (!services.is_empty()).then_some(Step::AddServices { map, services });
+                (delete(gone.into_iter().copied().collect()), add)
+            }
+            (Map::Answers(want), Map::Answers(have)) => {
+                let (gone, new) = differing(want, have, |answer| answer.key(), Answer::eq);
+                let some = |answers: Vec<&Answer>| {
+                    (!answers.is_empty()).then(|| answers.into_iter().cloned().collect())
+                };
+                let delete = some(gone).map(|answers| Step::DeleteAnswers { map, answers });
+                (delete, some(new).map(|answers| Step::AddAnswers { map, answers }))
             }
             // What a map holds goes by its name.
             _ => (None, None),
@@ -211,7 +208,8 @@ impl Change<'_> {
     /// element of one that does not.
     fn is_counted(&self, name: MapName) -> bool {
         let found = self.observed.shapes.get(&name).copied();
-        let shape = found.or_else(|| self.desired.maps.get(&name).map(shape_of));
+        let desired = || self.desired.maps.get(&name).map(|map| map_shape(name, map.len()));
+        let shape = found.or_else(desired);
         shape.is_some_and(|shape| shape.counted)
     }
 

@@ -20,10 +20,16 @@
 //! they do, two filter chains have the connectionless flows that the trial is about tracked in a
 //! conntrack zone of their own: the packets of such a flow meet its entry from before again, or
 //! none, as soon as the gate shuts.
+//!
+//! Where a mapping has a `user`, or hides its target (`direct: refuse`), a filter chain watches:
+//! `answers` what this host answers to translated connections, `direct` what arrives for a hidden
+//! target and was not translated. Each looks into sets of its layer, and during a trial has the
+//! same gate. A table that needs neither has neither.
 
 #![forbid(unsafe_code)]
 
 mod base;
+mod checks;
 mod layout;
 mod names;
 mod stamp;
@@ -32,9 +38,9 @@ mod text;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::mapping::{Comment, Mapping, Protocol, Scope, Service, Target};
+use crate::mapping::{Comment, Mapping, Protocol, Scope, Service, Target, Uid, User};
 
-pub use base::{BASE_CHAINS, BaseChain, Kind, LAYOUT, Policy, TABLE};
+pub use base::{BASE_CHAINS, BaseChain, HookPoint, Kind, LAYOUT, Policy, TABLE};
 pub use layout::{Trial, desired};
 pub use names::{ChainName, GATE, MapName};
 pub use stamp::Stamp;
@@ -83,6 +89,26 @@ impl Hook {
     }
 }
 
+/// What the filter chains watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Check {
+    /// What this host answers to translated connections: whose socket says it.
+    Answers,
+    /// What others send to a target without a translation.
+    Direct,
+}
+
+impl Check {
+    pub const ALL: [Check; 2] = [Check::Answers, Check::Direct];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Check::Answers => "answers",
+            Check::Direct => "direct",
+        }
+    }
+}
+
 /// What a rule of ours does. There are no others in our chains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -92,8 +118,9 @@ pub enum Rule {
     /// `tcp flags != syn / fin,syn,rst,ack return`: a connection that is older than
     /// connection tracking in this namespace looks new in mid-stream, and is left alone.
     OnlyNewTcp,
-    /// `meta nfproto @trial goto trial-prerouting`
-    Gate(Hook),
+    /// `meta nfproto @trial goto trial-prerouting`: to the chain of this name, which is one of the
+    /// trial's layer.
+    Gate(ChainName),
     /// `[meta nfproto ipv4] meta l4proto {…} dnat to :meta l4proto . th dport map @ports`.
     /// The match on the protocols is for nft, which does not accept `dnat to :…` without one.
     Lookup(MapName),
@@ -107,6 +134,58 @@ pub enum Rule {
     /// `meta nfproto @trial meta l4proto . th dport @trial-zoned fib daddr type local ct original
     /// zone set 28781`
     Zone,
+    /// A rule of a filter chain.
+    Check(CheckRule),
+}
+
+/// The rules of the filter chains. They see every packet, so the first ones let go what does not
+/// concern them.
+///
+/// Where the kernel has no connection-tracking entry or no socket for a packet, `ct` and
+/// `meta skuid` match nothing, not even `!=`: so its own refusals, which have no socket, always go
+/// out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckRule {
+    /// `ct status ! dnat return`
+    OnlyTranslated,
+    /// `ct direction original return`
+    OnlyReplies,
+    /// `tcp flags != syn,ack / fin,syn,rst,ack return`: who accepts a connection decides once.
+    OnlySynAck,
+    /// Drops the answer of a guarded mapping, if its socket is not of the user that is served. The
+    /// last lookup is that of the set whose elements count.
+    ///
+    /// `meta l4proto . ct original proto-dst . th sport . meta skuid != @served meta l4proto . ct
+    /// original proto-dst . th sport @guarded drop`, after a match on the protocols, without which
+    /// nft does not know what `ct original proto-dst` is.
+    Answers(Layer),
+    /// `iif "lo" return`
+    OnlyOutside,
+    /// `ct status dnat return`
+    OnlyDirect,
+    /// `tcp flags syn / fin,syn,rst,ack meta l4proto . tcp dport @hidden reject with tcp reset`:
+    /// connections from before go on.
+    RefuseTcp(Layer),
+    /// `meta l4proto != tcp ct direction original meta l4proto . th dport @hidden reject`: a program
+    /// may ask other machines from that port, and gets their answers.
+    RefuseOther(Layer),
+}
+
+/// A translated service, as it shows in an answer: who the client asked, and where the answer comes
+/// from. Of mappings of one service to one target, the answers cannot be told apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Answer {
+    pub service: Service,
+    pub to: Target,
+    /// Whose socket may answer; `None` in the set of those that are guarded.
+    pub user: Option<User>,
+}
+
+impl Answer {
+    /// What an element of the set is found by: all but the user's name, which is its comment.
+    pub fn key(&self) -> (Service, Target, Option<Uid>) {
+        (self.service, self.to, self.user.as_ref().map(|user| user.uid))
+    }
 }
 
 /// What an element of a map of ports holds beside its key.
@@ -116,14 +195,16 @@ pub struct PortData {
     pub comment: Option<Comment>,
 }
 
-/// A map and its elements, sorted by service.
+/// A map and its elements, sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Map {
     Ports(Vec<(Service, PortData)>),
     /// To the chain of the same service and layer, always; the verdict is `goto`.
     Selected(Vec<Service>),
     /// Not a map but a set.
-    Zoned(Vec<Service>),
+    Services(Vec<Service>),
+    /// A set as well.
+    Answers(Vec<Answer>),
 }
 
 impl Rule {
@@ -150,14 +231,16 @@ impl Map {
         match name {
             MapName::Ports(..) => Map::Ports(Vec::new()),
             MapName::Selected(_) => Map::Selected(Vec::new()),
-            MapName::Zoned => Map::Zoned(Vec::new()),
+            MapName::Zoned | MapName::Hidden(_) => Map::Services(Vec::new()),
+            MapName::Served(_) | MapName::Guarded(_) => Map::Answers(Vec::new()),
         }
     }
 
     pub fn len(&self) -> usize {
         match self {
             Map::Ports(elements) => elements.len(),
-            Map::Selected(services) | Map::Zoned(services) => services.len(),
+            Map::Selected(services) | Map::Services(services) => services.len(),
+            Map::Answers(answers) => answers.len(),
         }
     }
 
@@ -177,9 +260,9 @@ impl Map {
 ///
 /// With a size the kernel takes a fixed hash table, which it fills in half the time; but the size
 /// is a limit as well, so there is headroom.
-pub fn map_shape(len: usize) -> MapShape {
+pub fn map_shape(name: MapName, len: usize) -> MapShape {
     let size = (len * 2).next_power_of_two().clamp(64, 65535 * Protocol::ALL.len());
-    MapShape { size: size as u32, counted: len <= COUNTED_MAX }
+    MapShape { size: size as u32, counted: name.counts() && len <= COUNTED_MAX }
 }
 
 /// What of a map does not change while it lives.
@@ -234,6 +317,8 @@ pub struct Observed {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub elements: BTreeMap<(MapName, Service), Counter>,
+    /// Answers of other users that were dropped, by what was answered.
+    pub dropped: BTreeMap<(Layer, Service, Target), Counter>,
     /// By chain and position of the rule in `ruleset.chains`.
     pub rules: BTreeMap<(ChainName, usize), Counter>,
 }

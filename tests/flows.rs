@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use portmap::kernel::conntrack::{clean, clean_redirected};
-use portmap::mapping::{Mapping, MappingSet, Port, Protocol, Selector, Service, Target};
+use portmap::mapping::{Mapping, MappingSet, Port, Protocol, Service, Target};
 
 /// Runs `story` in a new network namespace with loopback up.
 fn in_a_namespace<T: Send + 'static>(story: impl FnOnce() -> T + Send + 'static) -> T {
@@ -43,7 +43,7 @@ fn udp(port: u16, to: u16) -> Mapping {
 fn mapping(protocol: Protocol, port: u16, to: u16) -> Mapping {
     let [port, to] = [port, to].map(|p| Port::new(p).unwrap());
     let (service, to) = (Service { protocol, port }, Target::new(to));
-    Mapping { service, selector: Selector::ANYONE, to, comment: None }
+    Mapping::new(service, to)
 }
 
 fn set(mappings: &[Mapping]) -> MappingSet {

@@ -4,11 +4,12 @@
 mod arbitrary;
 
 use std::fmt::Write;
+use std::io;
 use std::time::{Duration, Instant};
 
 use portmap::formats::diagnostic::Severity;
-use portmap::formats::rules::{self, Facts, Loaded, Source};
-use portmap::mapping::{MappingSet, Port, Protocol};
+use portmap::formats::rules::{self, Facts, Loaded, Names, Source};
+use portmap::mapping::{MappingSet, Port, Protocol, Uid};
 use portmap::ui::diagnostic::{self, Style};
 use proptest::prelude::*;
 
@@ -23,6 +24,19 @@ fn services(name: &str, protocol: Protocol) -> Option<Port> {
     Port::new(number)
 }
 
+/// There are `www-data` and `deploy`; the directory does not answer for `ldap`.
+fn users(name: &str) -> io::Result<Option<Uid>> {
+    let number = match name {
+        "www-data" => 33,
+        "deploy" => 1000,
+        "ldap" => return Err(io::Error::other("the directory does not answer")),
+        _ => return Ok(None),
+    };
+    Ok(Uid::new(number))
+}
+
+const NAMES: Names = Names { services: &services, users: &users };
+
 fn load(text: &str) -> Loaded {
     load_all(&[("rules.yaml", text)])
 }
@@ -30,7 +44,7 @@ fn load(text: &str) -> Loaded {
 fn load_all(files: &[(&str, &str)]) -> Loaded {
     let source = |&(name, text): &(&str, &str)| Source::file(name, text);
     let sources: Vec<_> = files.iter().map(source).collect();
-    rules::load(&sources, &Facts::default(), &services)
+    rules::load(&sources, &Facts::default(), NAMES)
 }
 
 fn text_of(loaded: &Loaded) -> String {
@@ -57,7 +71,7 @@ fn answer(input: &str) -> Loaded {
     if input.starts_with("$ ") {
         let arguments = input.lines().filter_map(|line| line.strip_prefix("$ ")).enumerate();
         let sources: Vec<_> = arguments.map(|(i, text)| Source::argument(i + 1, text)).collect();
-        return rules::load(&sources, &Facts::default(), &services);
+        return rules::load(&sources, &Facts::default(), NAMES);
     }
     let mut files: Vec<(&str, &str)> =
         input.split("--- ").skip(1).filter_map(|file| file.split_once('\n')).collect();

@@ -1,23 +1,34 @@
 //! From the files that the user names to the mapping that they say.
 
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::cli;
 use crate::commands::failure::{Failure, Result};
 use crate::formats::diagnostic::{Diagnostic, Severity};
-use crate::formats::rules::{self, Facts};
+use crate::formats::rules::{self, Facts, Loaded, Names};
 use crate::host::files::{self, Gathered};
 use crate::host::services::Services;
 use crate::host::trust::Caller;
-use crate::mapping::{Digest, MappingSet};
+use crate::host::user;
+use crate::mapping::{Digest, MappingSet, Uid};
 use crate::ruleset;
 use crate::ui::Ui;
 
-/// The files as they were read, not yet understood.
+/// The files as they were read.
 pub struct Texts {
     gathered: Gathered,
     facts: Facts,
+    /// What they say, once that was asked.
+    understood: OnceCell<Understood>,
+}
+
+struct Understood {
+    loaded: Loaded,
+    /// The users that they name, and their numbers.
+    users: String,
 }
 
 /// What the files say.
@@ -35,7 +46,7 @@ pub struct Rules {
 /// [`Texts::resolve`].
 pub fn read(ui: &Ui, input: &cli::Input) -> Texts {
     let gathered = ui.timed("read files", || files::gather(&input.files, Caller::current()));
-    Texts { gathered, facts: files::facts() }
+    Texts { gathered, facts: files::facts(), understood: OnceCell::new() }
 }
 
 impl Texts {
@@ -54,7 +65,10 @@ impl Texts {
         let namespace = fs::read_link("/proc/self/ns/net").ok()?;
         let whole = self.gathered.diagnostics.is_empty();
         let made_of_it = [u8::from(strict), ruleset::LAYOUT];
-        let host = [&services[..], &boot, namespace.as_os_str().as_bytes(), &made_of_it];
+        // Only the files say whose number is to be looked up, wherever users are kept.
+        let users = if self.may_name_users() { &self.understood().users } else { "" };
+        let namespace = namespace.as_os_str().as_bytes();
+        let host = [&services[..], &boot, namespace, &made_of_it, users.as_bytes()];
         whole.then(|| rules::digest(&self.gathered.sources, &self.facts, &host))
     }
 
@@ -65,15 +79,39 @@ impl Texts {
         self.gathered.sources.iter().map(|source| source.text().len()).sum::<usize>() > LARGE
     }
 
+    fn may_name_users(&self) -> bool {
+        self.gathered.sources.iter().any(|source| source.text().contains("user"))
+    }
+
+    fn understood(&self) -> &Understood {
+        self.understood.get_or_init(|| {
+            let services = Services::default();
+            let found = RefCell::new(BTreeMap::new());
+            let loaded = rules::load(
+                &self.gathered.sources,
+                &self.facts,
+                Names {
+                    services: &|name, protocol| services.lookup(name, protocol),
+                    users: &|name| {
+                        let user = user::find(name);
+                        let number = user.as_ref().ok().copied().flatten().map(Uid::get);
+                        found.borrow_mut().insert(name.to_owned(), number);
+                        user
+                    },
+                },
+            );
+            Understood { loaded, users: format!("{:?}", found.into_inner()) }
+        })
+    }
+
     /// Understands the files. Warnings are shown; all errors of all files are one failure.
     pub fn resolve(self, ui: &Ui, strict: bool) -> Result<Rules> {
         let names = self.names();
-        let Gathered { sources, diagnostics } = self.gathered;
-        let services = Services::default();
-        let loaded = ui.timed("understand files", || {
-            rules::load(&sources, &self.facts, &|name, protocol| services.lookup(name, protocol))
+        ui.timed("understand files", || {
+            self.understood();
         });
-        let loaded = loaded.after(diagnostics);
+        let understood = self.understood.into_inner().expect("just understood");
+        let loaded = understood.loaded.after(self.gathered.diagnostics);
         let loaded = if strict { loaded.strict() } else { loaded };
         let is_note = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Note;
         let (notes, problems): (Vec<_>, Vec<_>) = loaded.diagnostics.into_iter().partition(is_note);

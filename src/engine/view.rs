@@ -8,7 +8,7 @@ use crate::history::{self, History, Seen, Stamped};
 use crate::kernel::Snapshot;
 use crate::mapping::{GenerationId, MappingSet};
 use crate::plan::{Step, plan};
-use crate::ruleset::{self, Layer, MapName, Observed, Ruleset, Stamp, Trial};
+use crate::ruleset::{self, Layer, Observed, Ruleset, Stamp, Trial};
 
 /// A snapshot of the kernel, and what it means.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ impl View {
 pub fn filled_in(mut snapshot: Snapshot, made: &Ruleset) -> Snapshot {
     let found = snapshot.table.iter_mut().flat_map(|table| &mut table.ruleset.maps);
     for (name, map) in found {
-        if let (MapName::Ports(..), Some(made)) = (name, made.maps.get(name)) {
+        if let Some(made) = made.maps.get(name).filter(|_| name.can_be_large()) {
             map.clone_from(made);
         }
     }

@@ -26,7 +26,7 @@ fn service(protocol: Protocol, port: u16) -> Service {
 /// 53/udp goes to `to`, for whom `selector` says.
 fn dns(to: u16, selector: Selector) -> Mapping {
     let service = service(Protocol::Udp, 53);
-    Mapping { service, selector, to: Target::new(Port::new(to).unwrap()), comment: None }
+    Mapping { selector, ..Mapping::new(service, Target::new(Port::new(to).unwrap())) }
 }
 
 fn to(port: u16) -> Mapping {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod advice;
+mod agreement;
 mod argument;
 mod criteria;
 mod document;
@@ -31,7 +32,7 @@ use report::Report;
 use source::Form;
 
 pub use argument::{NamedPorts, Shape, named_ports, shape};
-pub use source::{Facts, Lookup, Source};
+pub use source::{Facts, Names, Services, Source};
 pub use write::write;
 
 /// The JSON Schema (draft 2020-12) of the file, for editors.
@@ -73,11 +74,11 @@ impl Loaded {
 }
 
 /// Reads and merges `sources`. Opens nothing; all problems of all sources are found in one run.
-pub fn load(sources: &[Source], facts: &Facts, services: &Lookup) -> Loaded {
+pub fn load(sources: &[Source], facts: &Facts, names: Names) -> Loaded {
     let mut report = Report::default();
     let mut entries = Vec::new();
     for (index, source) in sources.iter().enumerate() {
-        read(source, index as u32, services, &mut entries, &mut report);
+        read(source, index as u32, names, &mut entries, &mut report);
     }
     advice::advise(&entries, facts, &mut report);
     let mappings = resolve::resolve(&entries, &mut report);
@@ -85,16 +86,10 @@ pub fn load(sources: &[Source], facts: &Facts, services: &Lookup) -> Loaded {
     Loaded { mappings, diagnostics: report.finish(sources) }
 }
 
-fn read(
-    source: &Source,
-    index: u32,
-    services: &Lookup,
-    entries: &mut Vec<Entry>,
-    report: &mut Report,
-) {
+fn read(source: &Source, index: u32, names: Names, entries: &mut Vec<Entry>, report: &mut Report) {
     match source.form {
-        Form::File => file::read(&source.text, index, services, entries, report),
-        Form::Argument => argument::read(&source.text, index, services, entries, report),
+        Form::File => file::read(&source.text, index, names, entries, report),
+        Form::Argument => argument::read(&source.text, index, names, entries, report),
     }
 }
 
@@ -113,7 +108,7 @@ pub fn parse_stored(name: &str, text: String) -> Option<MappingSet> {
     }
     let source = Source::file(name, text);
     let (mut report, mut entries) = (Report::default(), Vec::new());
-    read(&source, 0, &|_, _| None, &mut entries, &mut report);
+    read(&source, 0, Names::NONE, &mut entries, &mut report);
     let mappings = resolve::merge(&entries, &mut report);
     if report.has_errors() { None } else { mappings }
 }

@@ -1,8 +1,18 @@
-//! The user behind this process.
+//! Users: the one behind this process, and those that a file names.
 
 use std::fmt;
+use std::io;
 
 use serde::{Deserialize, Serialize};
+
+use crate::mapping::Uid;
+
+/// The number of a user, wherever this host keeps its users (getpwnam(3), nsswitch.conf(5)); `None`
+/// if there is no such user.
+pub fn find(name: &str) -> io::Result<Option<Uid>> {
+    let user = nix::unistd::User::from_name(name)?;
+    Ok(user.and_then(|user| Uid::new(user.uid.as_raw())))
+}
 
 /// The user who asked for a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -178,7 +178,7 @@ mod tests {
     fn mapping(port: u16, to: u16, selector: Selector) -> Mapping {
         let number = |n| Port::new(n).expect("not 0");
         let service = Service { protocol: Protocol::Tcp, port: number(port) };
-        Mapping { service, selector, to: Target::new(number(to)), comment: None }
+        Mapping { selector, ..Mapping::new(service, Target::new(number(to))) }
     }
 
     fn set<const N: usize>(mappings: [&Mapping; N]) -> MappingSet {

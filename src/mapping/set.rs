@@ -1,6 +1,6 @@
 //! Mappings, and all that is wanted together.
 
-use super::{Comment, Selector, Service, Target};
+use super::{Comment, Direct, Selector, Service, Target, User};
 
 /// One service port and where its connections go. A range in the file is as many of these.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -9,6 +9,19 @@ pub struct Mapping {
     pub selector: Selector,
     pub to: Target,
     pub comment: Option<Comment>,
+    /// Whose sockets may answer; `None`: anybody's. Within a set, mappings of one service to one
+    /// target have the same: their answers cannot be told apart.
+    pub user: Option<User>,
+    /// Within a set, mappings of one protocol to one target have the same.
+    pub direct: Direct,
+}
+
+impl Mapping {
+    /// A mapping for everyone, which anybody may answer.
+    pub const fn new(service: Service, to: Target) -> Self {
+        let selector = Selector::ANYONE;
+        Self { service, selector, to, comment: None, user: None, direct: Direct::Allow }
+    }
 }
 
 /// All that is wanted, sorted by service; mappings of one service are in the order in which the

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::changes::{Action, Change};
-use super::{Family, Mapping, Port, PortRange, Scope, Selector, Service};
+use super::{Direct, Family, Mapping, Port, PortRange, Scope, Selector, Service, User};
 
 /// Neighbours that differ only in their ports, by the same distance: a range of the file.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,8 @@ impl<'a> Run<'a> {
             && Some(next.to) == last.to.further(1)
             && last.selector == next.selector
             && last.comment == next.comment
+            && last.user == next.user
+            && last.direct == next.direct
     }
 
     /// `80/tcp`, `6000-6063/tcp`
@@ -54,9 +56,11 @@ impl<'a> Run<'a> {
 }
 
 impl Display for Run<'_> {
-    /// `80/tcp -> 3000 (local, ipv4)  # the shop`
+    /// `80/tcp -> 3000 (local, ipv4), user www-data  # the shop`
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {}{}", self.service(), self.to(), self.restriction())?;
+        f.write_str(&user_in_words(&self.first.user, &self.first.user))?;
+        f.write_str(&direct_in_words(self.first.direct, self.first.direct))?;
         match &self.first.comment {
             Some(comment) => write!(f, "  # {comment}"),
             None => Ok(()),
@@ -130,9 +134,13 @@ fn changed(before: &Run<'_>, after: &Run<'_>) -> String {
         false => format!("{service}: {was} -> {is}"),
     };
     text.push_str(&after.restriction());
-    match (before.first.comment.as_deref(), after.first.comment.as_deref()) {
-        (None, None) if was == is => text.push_str(", in another order"),
-        (Some(a), Some(b)) if a == b && was == is => text.push_str(", in another order"),
+    let (a, b) = (before.first, after.first);
+    text.push_str(&user_in_words(&a.user, &b.user));
+    text.push_str(&direct_in_words(a.direct, b.direct));
+    let is_elsewhere = was != is || a.user != b.user || a.direct != b.direct;
+    match (a.comment.as_deref(), b.comment.as_deref()) {
+        (None, None) if !is_elsewhere => text.push_str(", in another order"),
+        (Some(a), Some(b)) if a == b && !is_elsewhere => text.push_str(", in another order"),
         (None, None) => {}
         (Some(a), Some(b)) if a == b => text.push_str(&format!("  # {a}")),
         (Some(a), Some(b)) => text.push_str(&format!(", comment \"{a}\" -> \"{b}\"")),
@@ -158,6 +166,26 @@ pub fn services(services: &[Service]) -> String {
         names.push(format!("{more} more"));
     }
     names.join(", ")
+}
+
+/// `, user www-data`, `, user www-data -> deploy`, `, user www-data added`
+fn user_in_words(before: &Option<User>, after: &Option<User>) -> String {
+    match (before, after) {
+        (None, None) => String::new(),
+        (Some(a), Some(b)) if a == b => format!(", user {a}"),
+        (Some(a), Some(b)) => format!(", user {} -> {}", a.in_full(), b.in_full()),
+        (None, Some(b)) => format!(", user {b} added"),
+        (Some(a), None) => format!(", user {a} removed"),
+    }
+}
+
+/// `, direct refuse`, `, direct allow -> refuse`
+fn direct_in_words(before: Direct, after: Direct) -> String {
+    match (before, after) {
+        (Direct::Allow, Direct::Allow) => String::new(),
+        (a, b) if a == b => format!(", direct {}", b.name()),
+        (a, b) => format!(", direct {} -> {}", a.name(), b.name()),
+    }
 }
 
 /// For whom a mapping is meant, in words: `external, ipv4, on eth0, from 203.0.113.0/24`.
@@ -188,13 +216,13 @@ fn texts<T: Display>(values: &[T]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::rules::{self, Facts, Source};
+    use crate::formats::rules::{self, Facts, Names, Source};
     use crate::mapping::MappingSet;
     use crate::mapping::changes::changes;
 
     fn set(text: &str) -> MappingSet {
         let source = Source::file("rules.yaml", text);
-        let loaded = rules::load(&[source], &Facts::default(), &|_, _| None);
+        let loaded = rules::load(&[source], &Facts::default(), Names::NONE);
         loaded.mappings.unwrap_or_else(|| panic!("{text}"))
     }
 

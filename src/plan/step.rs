@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::mapping::Service;
-use crate::ruleset::{ChainName, Counter, GATE, MapName, MapShape, PortData, Rule, TABLE};
+use crate::ruleset::{Answer, ChainName, Counter, GATE, MapName, MapShape, PortData, Rule, TABLE};
 
 /// One operation on an object of our table. The steps of a plan are committed in one transaction,
 /// in their order.
@@ -42,10 +42,19 @@ pub enum Step {
         map: MapName,
         services: Vec<Service>,
     },
-    /// Elements of any map.
+    /// Elements of any map or set whose keys are services.
     DeleteElements {
         map: MapName,
         services: Vec<Service>,
+    },
+    /// Elements of a set of answers.
+    AddAnswers {
+        map: MapName,
+        answers: Vec<Answer>,
+    },
+    DeleteAnswers {
+        map: MapName,
+        answers: Vec<Answer>,
     },
     /// Appended, or put before the rule with the given handle.
     AddRule {
@@ -89,6 +98,7 @@ impl Step {
             Step::AddServices { services, .. } | Step::DeleteElements { services, .. } => {
                 services.len()
             }
+            Step::AddAnswers { answers, .. } | Step::DeleteAnswers { answers, .. } => answers.len(),
             _ => 0,
         }
     }
@@ -134,11 +144,28 @@ impl Display for Part<'_> {
                 let elements = self.elements(services, Service::to_string);
                 write!(f, "delete {elements} from {} {map}", map.kind())
             }
+            Step::AddAnswers { map, answers } => {
+                let elements = self.elements(answers, in_words);
+                write!(f, "add {elements} to {} {map}", map.kind())
+            }
+            Step::DeleteAnswers { map, answers } => {
+                let elements = self.elements(answers, in_words);
+                write!(f, "delete {elements} from {} {map}", map.kind())
+            }
             Step::AddRule { chain, rule, .. } => write!(f, "add to chain {chain}: {rule}"),
             Step::DeleteRule { chain, handle } => {
                 write!(f, "delete rule (handle {handle}) from chain {chain}")
             }
         }
+    }
+}
+
+/// `80/tcp -> 3000 by www-data`
+fn in_words(answer: &Answer) -> String {
+    let Answer { service, to, user } = answer;
+    match user {
+        Some(user) => format!("{service} -> {to} by {user}"),
+        None => format!("{service} -> {to}"),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::checks::{self, Checks};
 use super::{ChainName, Gate, Hook, Layer, Map, MapName, PortData, Rule, Ruleset, Stamp};
 use crate::mapping::changes::differing_services;
-use crate::mapping::{Family, Mapping, MappingSet, Scope, Selector, Service, is_disjoint};
+use crate::mapping::{Direct, Family, Mapping, MappingSet, Scope, Selector, Service, is_disjoint};
 
 /// A second mapping that answers while the gate is open.
 #[derive(Clone, Copy, Debug)]
@@ -39,13 +40,14 @@ pub fn desired(mapping: &MappingSet, trial: Option<Trial<'_>>, stamp: Option<Sta
         let stamp = stamp.filter(|_| hook == Hook::Prerouting);
         let mut rules = vec![Rule::ForThisHost(stamp), Rule::OnlyNewTcp];
         if trial.is_some() {
-            rules.push(Rule::Gate(hook));
+            rules.push(Rule::Gate(ChainName::Hook(Layer::Trial, hook)));
             let lookups = lookups(&ruleset, Layer::Trial, hook);
             ruleset.chains.insert(ChainName::Hook(Layer::Trial, hook), lookups);
         }
         rules.extend(lookups(&ruleset, Layer::Active, hook));
         ruleset.chains.insert(ChainName::Hook(Layer::Active, hook), rules);
     }
+    checks::lay(&mut ruleset, mapping, trial.map(|trial| trial.mapping));
     ruleset
 }
 
@@ -65,7 +67,9 @@ fn lay(ruleset: &mut Ruleset, layer: Layer, mapping: &MappingSet) {
             }
         } else {
             selected.push(service);
-            let rules = group.iter().cloned().map(|m| Rule::Select(Box::new(m))).collect();
+            // The filter chains' sets know the rest.
+            let plain = |m: Mapping| Mapping { user: None, direct: Direct::Allow, ..m };
+            let rules = group.iter().cloned().map(|m| Rule::Select(Box::new(plain(m)))).collect();
             ruleset.chains.insert(ChainName::Service(layer, service), rules);
         }
     }
@@ -81,7 +85,7 @@ fn lay_zone(ruleset: &mut Ruleset, mapping: &MappingSet, trial: &MappingSet) {
     if services.is_empty() {
         return;
     }
-    ruleset.maps.insert(MapName::Zoned, Map::Zoned(services));
+    ruleset.maps.insert(MapName::Zoned, Map::Services(services));
     for hook in Hook::ALL {
         ruleset.chains.insert(ChainName::Zone(hook), vec![Rule::Zone]);
     }
@@ -98,7 +102,7 @@ fn lookups(ruleset: &Ruleset, layer: Layer, hook: Hook) -> Vec<Rule> {
             }
             MapName::Ports(..) => {}
             MapName::Selected(_) => rules.push(Rule::Dispatch(layer)),
-            MapName::Zoned => {}
+            MapName::Zoned | MapName::Served(_) | MapName::Guarded(_) | MapName::Hidden(_) => {}
         }
     }
     rules
@@ -118,7 +122,7 @@ impl Ruleset {
         let selected = self.maps.get(&MapName::Selected(layer)).into_iter().flat_map(|map| {
             let services: &[Service] = match map {
                 Map::Selected(services) => services,
-                Map::Ports(_) | Map::Zoned(_) => &[],
+                Map::Ports(_) | Map::Services(_) | Map::Answers(_) => &[],
             };
             services.iter().flat_map(|s| self.chains.get(&ChainName::Service(layer, *s))).flatten()
         });
@@ -126,7 +130,8 @@ impl Ruleset {
             Rule::Select(mapping) => Some((**mapping).clone()),
             _ => None,
         });
-        MappingSet::new(plain.chain(selected).collect())
+        let checks = Checks::of(self, layer);
+        MappingSet::new(plain.chain(selected).map(|m| checks.complete(m)).collect())
     }
 
     /// The gate, if the active layer is behind it. A gate that no rule names is what remains of a
@@ -196,10 +201,9 @@ impl Ruleset {
 
 fn plain_mappings(scope: Scope, family: Family, elements: &[(Service, PortData)]) -> Vec<Mapping> {
     let mapping = |(service, target): &(Service, PortData)| Mapping {
-        service: *service,
         selector: Selector::of(scope, family),
-        to: target.to,
         comment: target.comment.clone(),
+        ..Mapping::new(*service, target.to)
     };
     elements.iter().map(mapping).collect()
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Hook, Layer};
+use super::{Check, Hook, Layer};
 use crate::mapping::{Family, Port, Scope, Service};
 
 /// The chains that we know, by what they are for.
@@ -17,6 +17,9 @@ pub enum ChainName {
     /// The base chains that have the flows of a trial tracked apart: `trial-zone-prerouting`,
     /// `trial-zone-output`.
     Zone(Hook),
+    /// In the active layer a base chain (`answers`, `direct`); in the trial layer the chain that the
+    /// gate goes to.
+    Check(Layer, Check),
 }
 
 /// The maps that we know.
@@ -28,6 +31,12 @@ pub enum MapName {
     Selected(Layer),
     /// The connectionless services that a trial is about; a set: `trial-zoned`.
     Zoned,
+    /// Whose sockets may answer for a service from a target; a set: `served`, `trial-served`.
+    Served(Layer),
+    /// The services and targets of which only what is served may go out; a set: `guarded`.
+    Guarded(Layer),
+    /// The targets that others may not use directly; a set: `hidden`.
+    Hidden(Layer),
 }
 
 /// The gate of a trial: set `trial` of nf_proto, with timeouts.
@@ -36,6 +45,9 @@ pub const GATE: &str = "trial";
 const TRIAL_PREFIX: &str = "trial-";
 const ZONE_PREFIX: &str = "trial-zone-";
 const ZONED: &str = "trial-zoned";
+const SERVED: &str = "served";
+const GUARDED: &str = "guarded";
+const HIDDEN: &str = "hidden";
 
 fn split_layer(name: &str) -> (Layer, &str) {
     match name.strip_prefix(TRIAL_PREFIX) {
@@ -56,8 +68,20 @@ impl Layer {
 impl ChainName {
     pub const fn layer(self) -> Layer {
         match self {
-            ChainName::Service(layer, _) | ChainName::Hook(layer, _) => layer,
+            ChainName::Service(layer, _)
+            | ChainName::Hook(layer, _)
+            | ChainName::Check(layer, _) => layer,
             ChainName::Zone(_) => Layer::Trial,
+        }
+    }
+
+    /// The chain of the trial's layer that stands in for this one.
+    pub const fn on_trial(self) -> Self {
+        match self {
+            ChainName::Hook(_, hook) => ChainName::Hook(Layer::Trial, hook),
+            ChainName::Check(_, check) => ChainName::Check(Layer::Trial, check),
+            ChainName::Service(_, service) => ChainName::Service(Layer::Trial, service),
+            ChainName::Zone(hook) => ChainName::Zone(hook),
         }
     }
 }
@@ -67,6 +91,7 @@ impl fmt::Display for ChainName {
         match self {
             ChainName::Hook(layer, hook) => write!(f, "{}{}", layer.prefix(), hook.name()),
             ChainName::Zone(hook) => write!(f, "{ZONE_PREFIX}{}", hook.name()),
+            ChainName::Check(layer, check) => write!(f, "{}{}", layer.prefix(), check.name()),
             ChainName::Service(layer, s) => {
                 write!(f, "{}{}-{}", layer.prefix(), s.protocol, s.port)
             }
@@ -85,6 +110,9 @@ impl FromStr for ChainName {
         let (layer, rest) = split_layer(name);
         if let Some(hook) = hook(rest) {
             return Ok(ChainName::Hook(layer, hook));
+        }
+        if let Some(check) = Check::ALL.into_iter().find(|check| check.name() == rest) {
+            return Ok(ChainName::Check(layer, check));
         }
         let (protocol, port) = rest.split_once('-').ok_or(())?;
         let port = port.parse().ok().and_then(Port::new).ok_or(())?;
@@ -111,7 +139,11 @@ impl MapName {
 
     pub const fn layer(self) -> Layer {
         match self {
-            MapName::Ports(layer, _, _) | MapName::Selected(layer) => layer,
+            MapName::Ports(layer, _, _)
+            | MapName::Selected(layer)
+            | MapName::Served(layer)
+            | MapName::Guarded(layer)
+            | MapName::Hidden(layer) => layer,
             MapName::Zoned => Layer::Trial,
         }
     }
@@ -122,7 +154,27 @@ impl MapName {
     pub const fn kind(self) -> &'static str {
         match self {
             MapName::Ports(..) | MapName::Selected(_) => "map",
-            MapName::Zoned => "set",
+            MapName::Zoned | MapName::Served(_) | MapName::Guarded(_) | MapName::Hidden(_) => "set",
+        }
+    }
+
+    /// Whether it has an element for each mapping, or nearly: without them the rest of the table
+    /// still says what it is.
+    pub const fn can_be_large(self) -> bool {
+        match self {
+            MapName::Ports(..) | MapName::Served(_) | MapName::Guarded(_) | MapName::Hidden(_) => {
+                true
+            }
+            MapName::Selected(_) | MapName::Zoned => false,
+        }
+    }
+
+    /// Whether its elements count what they are found for, if there are not too many of them. Where
+    /// chains are looked up, their rules count.
+    pub const fn counts(self) -> bool {
+        match self {
+            MapName::Ports(..) | MapName::Guarded(_) | MapName::Hidden(_) => true,
+            MapName::Selected(_) | MapName::Zoned | MapName::Served(_) => false,
         }
     }
 }
@@ -135,6 +187,9 @@ impl fmt::Display for MapName {
             }
             MapName::Selected(layer) => write!(f, "{}selected", layer.prefix()),
             MapName::Zoned => f.write_str(ZONED),
+            MapName::Served(layer) => write!(f, "{}{SERVED}", layer.prefix()),
+            MapName::Guarded(layer) => write!(f, "{}{GUARDED}", layer.prefix()),
+            MapName::Hidden(layer) => write!(f, "{}{HIDDEN}", layer.prefix()),
         }
     }
 }
@@ -147,8 +202,12 @@ impl FromStr for MapName {
             return Ok(MapName::Zoned);
         }
         let (layer, rest) = split_layer(name);
-        if rest == "selected" {
-            return Ok(MapName::Selected(layer));
+        match rest {
+            "selected" => return Ok(MapName::Selected(layer)),
+            SERVED => return Ok(MapName::Served(layer)),
+            GUARDED => return Ok(MapName::Guarded(layer)),
+            HIDDEN => return Ok(MapName::Hidden(layer)),
+            _ => {}
         }
         for scope in Scope::ALL {
             for family in Family::ALL {

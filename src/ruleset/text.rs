@@ -6,8 +6,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{
-    BaseChain, ChainName, GATE, Layer, Map, MapName, PortData, Rule, Ruleset, TABLE, TRIAL_ZONE,
-    desired, map_shape,
+    Answer, BaseChain, ChainName, CheckRule, GATE, Layer, Map, MapName, PortData, Rule, Ruleset,
+    TABLE, TRIAL_ZONE, desired, map_shape,
 };
 use crate::mapping::{Family, Mapping, MappingSet, Protocol, Scope, Service};
 
@@ -43,20 +43,22 @@ impl Display for Ruleset {
 }
 
 fn write_map(f: &mut Formatter<'_>, name: MapName, map: &Map) -> fmt::Result {
-    let (kind, data) = match map {
-        Map::Ports(_) => ("map", " : inet_service"),
-        Map::Selected(_) => ("map", " : verdict"),
-        Map::Zoned(_) => ("set", ""),
+    let key_and_data = match name {
+        MapName::Ports(..) => "inet_proto . inet_service : inet_service",
+        MapName::Selected(_) => "inet_proto . inet_service : verdict",
+        MapName::Zoned | MapName::Hidden(_) => "inet_proto . inet_service",
+        MapName::Guarded(_) => "inet_proto . inet_service . inet_service",
+        MapName::Served(_) => "inet_proto . inet_service . inet_service . uid",
     };
-    let shape = map_shape(map.len());
-    writeln!(f, "\t{kind} {name} {{")?;
-    writeln!(f, "\t\ttype inet_proto . inet_service{data}")?;
+    let shape = map_shape(name, map.len());
+    writeln!(f, "\t{} {name} {{", name.kind())?;
+    writeln!(f, "\t\ttype {key_and_data}")?;
     writeln!(f, "\t\tsize {}", shape.size)?;
+    if shape.counted {
+        writeln!(f, "\t\tcounter")?;
+    }
     match map {
         Map::Ports(elements) => {
-            if shape.counted {
-                writeln!(f, "\t\tcounter")?;
-            }
             write_elements(
                 f,
                 elements.iter().map(|(service, target)| PortElement(service, target)),
@@ -65,8 +67,11 @@ fn write_map(f: &mut Formatter<'_>, name: MapName, map: &Map) -> fmt::Result {
         Map::Selected(services) => {
             write_elements(f, services.iter().map(|s| SelectedElement(name.layer(), s)))?;
         }
-        Map::Zoned(services) => {
+        Map::Services(services) => {
             write_elements(f, services.iter().map(Key))?;
+        }
+        Map::Answers(answers) => {
+            write_elements(f, answers.iter().map(AnswerElement))?;
         }
     }
     writeln!(f, "\t}}\n")
@@ -100,6 +105,18 @@ impl Display for PortElement<'_> {
         Key(service).fmt(f)?;
         write_comment(f, target.comment.as_deref())?;
         write!(f, " : {}", target.to)
+    }
+}
+
+struct AnswerElement<'a>(&'a Answer);
+
+impl Display for AnswerElement<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Answer { service, to, user } = self.0;
+        write!(f, "{} . {to}", Key(service))?;
+        let Some(user) = user else { return Ok(()) };
+        write!(f, " . {}", user.uid)?;
+        write_comment(f, user.name.as_deref())
     }
 }
 
@@ -145,9 +162,7 @@ impl Display for Rule {
                 }
             }
             Rule::OnlyNewTcp => f.write_str("tcp flags != syn / fin,syn,rst,ack return"),
-            Rule::Gate(hook) => {
-                write!(f, "meta nfproto @{GATE} goto {}", ChainName::Hook(Layer::Trial, *hook))
-            }
+            Rule::Gate(chain) => write!(f, "meta nfproto @{GATE} goto {chain}"),
             Rule::Lookup(_) | Rule::Select(_) => write_translation(f, self, "dnat"),
             Rule::Redirect(rule) => write_translation(f, rule, "redirect"),
             Rule::Dispatch(layer) => {
@@ -157,9 +172,39 @@ impl Display for Rule {
                 write!(f, "meta nfproto @{GATE} {KEY} @{} fib daddr type local ", MapName::Zoned)?;
                 write!(f, "ct original zone set {TRIAL_ZONE}")
             }
+            Rule::Check(rule) => rule.fmt(f),
         }
     }
 }
+
+impl Display for CheckRule {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            CheckRule::OnlyTranslated => f.write_str("ct status ! dnat return"),
+            CheckRule::OnlyReplies => f.write_str("ct direction original return"),
+            CheckRule::OnlySynAck => f.write_str("tcp flags != syn,ack / fin,syn,rst,ack return"),
+            CheckRule::Answers(layer) => {
+                let (served, guarded) = (MapName::Served(*layer), MapName::Guarded(*layer));
+                write_protocols(f)?;
+                write!(f, "{ANSWER} . meta skuid != @{served} {ANSWER} @{guarded} drop")
+            }
+            CheckRule::OnlyOutside => f.write_str("iif \"lo\" return"),
+            CheckRule::OnlyDirect => f.write_str("ct status dnat return"),
+            CheckRule::RefuseTcp(layer) => {
+                f.write_str("tcp flags syn / fin,syn,rst,ack ")?;
+                let hidden = MapName::Hidden(*layer);
+                write!(f, "meta l4proto . tcp dport @{hidden} reject with tcp reset")
+            }
+            CheckRule::RefuseOther(layer) => {
+                let hidden = MapName::Hidden(*layer);
+                write!(f, "meta l4proto != tcp ct direction original {KEY} @{hidden} reject")
+            }
+        }
+    }
+}
+
+/// What tells an answer: who was asked, and where it comes from.
+const ANSWER: &str = "meta l4proto . ct original proto-dst . th sport";
 
 /// What maps are looked up by.
 const KEY: &str = "meta l4proto . th dport";
@@ -176,9 +221,13 @@ fn write_lookup(f: &mut Formatter<'_>, map: MapName, statement: &str) -> fmt::Re
     if let MapName::Ports(_, _, family) = map {
         write_family(f, family)?;
     }
+    write_protocols(f)?;
+    write!(f, "{statement} to :{KEY} map @{map}")
+}
+
+fn write_protocols(f: &mut Formatter<'_>) -> fmt::Result {
     let protocols: Vec<_> = Protocol::ALL.iter().map(|p| p.name()).collect();
-    let protocols = protocols.join(", ");
-    write!(f, "meta l4proto {{ {protocols} }} {statement} to :{KEY} map @{map}")
+    write!(f, "meta l4proto {{ {} }} ", protocols.join(", "))
 }
 
 fn write_select(f: &mut Formatter<'_>, mapping: &Mapping, statement: &str) -> fmt::Result {

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use serde::Serialize;
 
 use crate::mapping::changes::{Action, Change};
-use crate::mapping::{Family, Mapping, Protocol};
+use crate::mapping::{Direct, Family, Mapping, Protocol, User};
 
 /// What a mapping does, in JSON. Absent lists mean "any".
 #[derive(Debug, Serialize)]
@@ -21,6 +21,25 @@ pub struct MappingJson {
     pub addresses: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+    /// Whose sockets may answer; absent: anybody's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserJson>,
+    /// Whether others may use the target itself; absent: they may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direct: Option<&'static str>,
+}
+
+/// A user. The number counts; the name is that of the time when the mapping was read.
+#[derive(Debug, Serialize)]
+pub struct UserJson {
+    pub uid: u32,
+    pub name: Option<String>,
+}
+
+impl From<&User> for UserJson {
+    fn from(user: &User) -> Self {
+        Self { uid: user.uid.get(), name: user.name.as_deref().map(str::to_owned) }
+    }
 }
 
 impl From<&Mapping> for MappingJson {
@@ -37,6 +56,8 @@ impl From<&Mapping> for MappingJson {
             sources: matches.map(|m| texts(&m.sources)).unwrap_or_default(),
             addresses: matches.map(|m| texts(&m.addresses)).unwrap_or_default(),
             comment: m.comment.as_deref().map(str::to_owned),
+            user: m.user.as_ref().map(UserJson::from),
+            direct: (m.direct != Direct::default()).then(|| m.direct.name()),
         }
     }
 }

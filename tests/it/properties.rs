@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use portmap::mapping::changes::{Change, changes};
 use portmap::mapping::words::{fold, fold_changes};
-use portmap::mapping::{
-    Digest, Family, Mapping, MappingSet, Port, Scope, Selector, Service, Target,
-};
+use portmap::mapping::{Digest, Direct, Family, Mapping, MappingSet, Port, Scope, Service, Target};
 use portmap::plan::{Step, plan, reason_to_rebuild, restamp};
 use portmap::ruleset::{
-    ChainName, Counter, Hook, Layer, Map, MapName, MapShape, Observed, PortData, Rule, Ruleset,
-    Stamp, Trial, desired, map_shape,
+    ChainName, Check, Counter, Hook, Layer, Map, MapName, MapShape, Observed, PortData, Rule,
+    Ruleset, Stamp, Trial, desired, map_shape,
 };
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -146,9 +144,10 @@ impl Tampering {
                         elements[at].1.to = Target::new(*to);
                     }
                     (_, Map::Ports(elements)) => _ = elements.remove(index.index(elements.len())),
-                    (_, Map::Selected(list) | Map::Zoned(list)) => {
+                    (_, Map::Selected(list) | Map::Services(list)) => {
                         _ = list.remove(index.index(list.len()))
                     }
+                    (_, Map::Answers(list)) => _ = list.remove(index.index(list.len())),
                 }
             }
             Tampering::DropRule(index) | Tampering::SwapRules(index) => {
@@ -204,9 +203,9 @@ impl Fate {
             make_earlier(&mut ruleset);
         }
         let mut observed = observe(&ruleset, |name, map| {
-            let usual = map_shape(map.len());
+            let usual = map_shape(name, map.len());
             let size = if self.tight { map.len().max(1) as u32 } else { usual.size };
-            let counted = !self.uncounted && matches!(name, MapName::Ports(..));
+            let counted = !self.uncounted && name.counts();
             MapShape { size, counted }
         });
         let mut counts = self.counts.iter().cycle().map(|n| {
@@ -296,7 +295,9 @@ fn counters(observed: &Observed, layer: Layer) -> BTreeMap<Mapping, Counter> {
         let chain = ChainName::Service(layer, m.service);
         let counter = match observed.ruleset.chains.get(&chain) {
             Some(rules) => {
-                let same = |r: &Rule| matches!(r.modern(), Rule::Select(other) if **other == *m);
+                // Sets of their own know who may answer.
+                let m = Mapping { user: None, direct: Direct::Allow, ..m.clone() };
+                let same = |r: &Rule| matches!(r.modern(), Rule::Select(other) if **other == m);
                 let at = rules.iter().position(same).expect("of the mapping");
                 observed.counters.rules.get(&(chain, at)).copied()
             }
@@ -305,8 +306,8 @@ fn counters(observed: &Observed, layer: Layer) -> BTreeMap<Mapping, Counter> {
             }
             None => continue,
         };
-        // What a mapping is called does not change what it counts.
-        let unnamed = Mapping { comment: None, ..m.clone() };
+        // What a mapping is called, and who may answer, does not change what it counts.
+        let unnamed = Mapping { comment: None, user: None, direct: Direct::Allow, ..m.clone() };
         counters.insert(unnamed, counter.unwrap_or_default());
     }
     counters
@@ -320,7 +321,8 @@ fn common_elements(a: &Ruleset, b: &Ruleset) -> Vec<(MapName, Service)> {
             (Map::Ports(a), Some(Map::Ports(b))) => {
                 common.extend(a.iter().filter(|e| b.contains(e)).map(|(s, _)| (*name, *s)));
             }
-            (Map::Selected(a), Some(Map::Selected(b))) | (Map::Zoned(a), Some(Map::Zoned(b))) => {
+            (Map::Selected(a), Some(Map::Selected(b)))
+            | (Map::Services(a), Some(Map::Services(b))) => {
                 common.extend(a.iter().filter(|s| b.contains(s)).map(|s| (*name, *s)));
             }
             _ => {}
@@ -529,7 +531,12 @@ proptest! {
 fn the_names_of_our_maps_and_chains_are_read_back() {
     round_trips(&MapName::Zoned);
     for layer in [Layer::Active, Layer::Trial] {
-        round_trips(&MapName::Selected(layer));
+        for name in [MapName::Selected, MapName::Served, MapName::Guarded, MapName::Hidden] {
+            round_trips(&name(layer));
+        }
+        for check in Check::ALL {
+            round_trips(&ChainName::Check(layer, check));
+        }
         for hook in Hook::ALL {
             round_trips(&ChainName::Hook(layer, hook));
             round_trips(&ChainName::Zone(hook));
@@ -545,11 +552,9 @@ fn the_names_of_our_maps_and_chains_are_read_back() {
 /// As many plain tcp mappings from port 1 on.
 fn many(n: u16) -> MappingSet {
     let port = |n| Port::new(n).expect("not 0");
-    let mapping = |n| Mapping {
-        service: Service { protocol: portmap::mapping::Protocol::Tcp, port: port(n) },
-        selector: Selector::ANYONE,
-        to: Target::new(port(65535)),
-        comment: None,
+    let mapping = |n| {
+        let service = Service { protocol: portmap::mapping::Protocol::Tcp, port: port(n) };
+        Mapping::new(service, Target::new(port(65535)))
     };
     MappingSet::new((1..=n).map(mapping).collect())
 }

@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use portmap::mapping::{
     Comment, Family, GenerationId, InterfacePattern, Mapping, Matches, Port, Protocol, Scope,
-    Selector, Service, Target,
+    Selector, Service, Target, Uid, User, UserName,
 };
 use portmap::plan::Step;
 use portmap::ruleset::{
-    ChainName, Counter, Gate, Hook, Layer, Map, MapName, MapShape, PortData, Rule, Ruleset, Stamp,
+    Answer, ChainName, Check, CheckRule, Counter, Gate, Hook, Layer, Map, MapName, MapShape,
+    PortData, Rule, Ruleset, Stamp,
 };
 
 pub const PREROUTING: ChainName = ChainName::Hook(Layer::Active, Hook::Prerouting);
 pub const OUTPUT: ChainName = ChainName::Hook(Layer::Active, Hook::Output);
+pub const ANSWERS: ChainName = ChainName::Check(Layer::Active, Check::Answers);
+pub const DIRECT: ChainName = ChainName::Check(Layer::Active, Check::Direct);
 pub const PORTS: MapName = MapName::Ports(Layer::Active, Scope::Both, Family::Both);
 pub const PLAIN: MapShape = MapShape { size: 64, counted: false };
 pub const COUNTED: MapShape = MapShape { size: 64, counted: true };
@@ -46,12 +49,7 @@ pub fn select(scope: Scope, family: Family, matches: [&[&str]; 3], to: u16) -> R
         addresses: addresses.iter().map(|net| net.parse().unwrap()).collect(),
     };
     let selector = Selector::new(scope, family, matches).unwrap();
-    Rule::Select(Box::new(Mapping {
-        service: tcp(990),
-        selector,
-        to: Target::new(port(to)),
-        comment: None,
-    }))
+    Rule::Select(Box::new(Mapping { selector, ..Mapping::new(tcp(990), Target::new(port(to))) }))
 }
 
 pub fn commented(rule: Rule, comment: &str) -> Rule {
@@ -65,7 +63,10 @@ pub fn commented(rule: Rule, comment: &str) -> Rule {
 }
 
 pub fn shape_of(name: MapName) -> MapShape {
-    if name == PORTS { COUNTED } else { PLAIN }
+    match name {
+        PORTS | MapName::Guarded(_) | MapName::Hidden(Layer::Active) => COUNTED,
+        _ => PLAIN,
+    }
 }
 
 /// What makes `ruleset` from nothing.
@@ -82,9 +83,10 @@ pub fn make(ruleset: &Ruleset) -> Vec<Step> {
                 map: *name,
                 elements: list.iter().map(|(s, t)| (*s, t.clone(), None)).collect(),
             },
-            Map::Selected(list) | Map::Zoned(list) => {
+            Map::Selected(list) | Map::Services(list) => {
                 Step::AddServices { map: *name, services: list.clone() }
             }
+            Map::Answers(list) => Step::AddAnswers { map: *name, answers: list.clone() },
         });
     }
     for (chain, rules) in &ruleset.chains {
@@ -108,7 +110,13 @@ pub fn everything() -> Ruleset {
         (ipv4, Map::Ports(vec![(tcp(81), target(3001, None))])),
         (trial, Map::Ports(vec![(udplite, target(1, None))])),
         (MapName::Selected(Layer::Active), Map::Selected(vec![tcp(990)])),
-        (MapName::Zoned, Map::Zoned(vec![service(Protocol::Udp, 53), udplite])),
+        (MapName::Zoned, Map::Services(vec![service(Protocol::Udp, 53), udplite])),
+        (MapName::Served(Layer::Active), Map::Answers(answers(true))),
+        (MapName::Guarded(Layer::Active), Map::Answers(answers(false))),
+        (MapName::Hidden(Layer::Active), Map::Services(vec![tcp(3000)])),
+        (MapName::Served(Layer::Trial), Map::Answers(answers(true))),
+        (MapName::Guarded(Layer::Trial), Map::Answers(answers(false))),
+        (MapName::Hidden(Layer::Trial), Map::Services(vec![tcp(3000), udplite])),
     ]
     .into();
     let minute = Duration::from_secs(60);
@@ -121,7 +129,7 @@ pub fn everything() -> Ruleset {
     let prerouting = vec![
         Rule::ForThisHost(Some(stamp)),
         Rule::OnlyNewTcp,
-        Rule::Gate(Hook::Prerouting),
+        Rule::Gate(ChainName::Hook(Layer::Trial, Hook::Prerouting)),
         Rule::Lookup(PORTS),
         Rule::Lookup(ipv4),
         Rule::Dispatch(Layer::Active),
@@ -130,12 +138,50 @@ pub fn everything() -> Ruleset {
         (ChainName::Hook(Layer::Trial, Hook::Prerouting), vec![Rule::Lookup(trial)]),
         (PREROUTING, prerouting),
         (OUTPUT, vec![Rule::ForThisHost(None), Rule::Lookup(PORTS)]),
+        (ANSWERS, check(Check::Answers, Layer::Active)),
+        (ANSWERS.on_trial(), check(Check::Answers, Layer::Trial)),
+        (DIRECT, check(Check::Direct, Layer::Active)),
+        (DIRECT.on_trial(), check(Check::Direct, Layer::Trial)),
         (ChainName::Zone(Hook::Prerouting), vec![Rule::Zone]),
         (ChainName::Zone(Hook::Output), vec![Rule::Zone]),
         (ChainName::Service(Layer::Active, tcp(990)), selectors()),
     ]
     .into();
     ruleset
+}
+
+/// The answers of a web server and of a name server, with or without the users who may give them.
+fn answers(served: bool) -> Vec<Answer> {
+    let user = |uid, name: &str| User { uid: Uid::new(uid).unwrap(), name: UserName::new(name) };
+    let answer = |service, to, user| Answer {
+        service,
+        to: Target::new(port(to)),
+        user: Some(user).filter(|_| served),
+    };
+    vec![
+        answer(tcp(80), 3000, user(33, "www-data")),
+        answer(service(Protocol::Udp, 53), 5353, user(u32::MAX - 1, "")),
+    ]
+}
+
+/// All rules of a filter chain; the gate is in the first layer.
+fn check(check: Check, layer: Layer) -> Vec<Rule> {
+    let gate = Rule::Gate(ChainName::Check(Layer::Trial, check));
+    let (passes, rules) = match check {
+        Check::Answers => (
+            vec![CheckRule::OnlyTranslated, CheckRule::OnlyReplies, CheckRule::OnlySynAck],
+            vec![CheckRule::Answers(layer)],
+        ),
+        Check::Direct => (
+            vec![CheckRule::OnlyOutside, CheckRule::OnlyDirect],
+            vec![CheckRule::RefuseTcp(layer), CheckRule::RefuseOther(layer)],
+        ),
+    };
+    let rules = rules.into_iter().map(Rule::Check);
+    match layer {
+        Layer::Active => passes.into_iter().map(Rule::Check).chain([gate]).chain(rules).collect(),
+        Layer::Trial => rules.collect(),
+    }
 }
 
 fn selectors() -> Vec<Rule> {
@@ -198,6 +244,39 @@ table inet portmap {
         size 64
         elements = { udp . 53, udplite . 65535 }
     }
+    set served {
+        type inet_proto . inet_service . inet_service . uid
+        size 64
+        elements = { tcp . 80 . 3000 . 33 comment "www-data", udp . 53 . 5353 . 4294967294 }
+    }
+    set guarded {
+        type inet_proto . inet_service . inet_service
+        size 64
+        counter
+        elements = { tcp . 80 . 3000, udp . 53 . 5353 }
+    }
+    set hidden {
+        type inet_proto . inet_service
+        size 64
+        counter
+        elements = { tcp . 3000 }
+    }
+    set trial-served {
+        type inet_proto . inet_service . inet_service . uid
+        size 64
+        elements = { tcp . 80 . 3000 . 33 comment "www-data", udp . 53 . 5353 . 4294967294 }
+    }
+    set trial-guarded {
+        type inet_proto . inet_service . inet_service
+        size 64
+        counter
+        elements = { tcp . 80 . 3000, udp . 53 . 5353 }
+    }
+    set trial-hidden {
+        type inet_proto . inet_service
+        size 64
+        elements = { tcp . 3000, udplite . 65535 }
+    }
     set trial {
         type nf_proto
         flags timeout
@@ -231,6 +310,29 @@ table inet portmap {
         meta l4proto { tcp, udp, dccp, sctp, udplite } dnat to :meta l4proto . th dport map @ports
         meta nfproto ipv4 meta l4proto { tcp, udp, dccp, sctp, udplite } dnat to :meta l4proto . th dport map @external-ipv4
         meta l4proto . th dport vmap @selected
+    }
+    chain trial-answers {
+        meta l4proto { tcp, udp, dccp, sctp, udplite } meta l4proto . ct original proto-dst . th sport . meta skuid != @trial-served meta l4proto . ct original proto-dst . th sport @trial-guarded drop
+    }
+    chain trial-direct {
+        tcp flags syn / fin,syn,rst,ack meta l4proto . tcp dport @trial-hidden reject with tcp reset
+        meta l4proto != tcp ct direction original meta l4proto . th dport @trial-hidden reject
+    }
+    chain answers {
+        type filter hook output priority 0; policy accept;
+        ct status ! dnat return
+        ct direction original return
+        tcp flags != syn,ack / fin,syn,rst,ack return
+        meta nfproto @trial goto trial-answers
+        meta l4proto { tcp, udp, dccp, sctp, udplite } meta l4proto . ct original proto-dst . th sport . meta skuid != @served meta l4proto . ct original proto-dst . th sport @guarded drop
+    }
+    chain direct {
+        type filter hook input priority 0; policy accept;
+        iif "lo" return
+        ct status dnat return
+        meta nfproto @trial goto trial-direct
+        tcp flags syn / fin,syn,rst,ack meta l4proto . tcp dport @hidden reject with tcp reset
+        meta l4proto != tcp ct direction original meta l4proto . th dport @hidden reject
     }
     chain trial-zone-prerouting {
         type filter hook prerouting priority -300; policy accept;

@@ -263,12 +263,18 @@ fn every_step_has_its_way_back() {
             steps.extend(handles.into_iter().map(|handle| Step::DeleteRule { chain, handle }));
         }
         for (name, map) in &wanted.maps {
-            let services = match map {
-                Map::Ports(list) => list.iter().map(|(service, _)| *service).collect(),
-                Map::Selected(list) | Map::Zoned(list) => list.clone(),
-            };
-            steps.push(Step::DeleteElements { map: *name, services });
-            steps.push(Step::DeleteMap(*name));
+            let (map, name) = (map.clone(), *name);
+            steps.push(match map {
+                Map::Ports(list) => {
+                    let services = list.into_iter().map(|(service, _)| service).collect();
+                    Step::DeleteElements { map: name, services }
+                }
+                Map::Selected(services) | Map::Services(services) => {
+                    Step::DeleteElements { map: name, services }
+                }
+                Map::Answers(answers) => Step::DeleteAnswers { map: name, answers },
+            });
+            steps.push(Step::DeleteMap(name));
         }
         steps.extend([Step::ShutGate, Step::DeleteGate]);
         steps.extend(wanted.chains.keys().map(|name| Step::DeleteChain(*name)));

@@ -1,7 +1,7 @@
 //! Facts written down, and what follows from them.
 
 use super::*;
-use crate::formats::rules::{self, Facts as FileFacts, Source};
+use crate::formats::rules::{self, Facts as FileFacts, Names, Source};
 use crate::host::listeners::{Listener, Program};
 use crate::mapping::changes::changes;
 use crate::mapping::{MappingSet, Port};
@@ -11,7 +11,7 @@ fn set(ports: &str) -> MappingSet {
         return MappingSet::default();
     }
     let source = Source::file("rules.yaml", format!("ports: {{ {ports} }}"));
-    let loaded = rules::load(&[source], &FileFacts::default(), &|_, _| None);
+    let loaded = rules::load(&[source], &FileFacts::default(), Names::NONE);
     loaded.mappings.unwrap_or_else(|| panic!("{ports}"))
 }
 

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use crate::formats::diagnostic::{Diagnostic, excerpt, quoted};
-use crate::mapping::{PortRange, Protocol, Selector};
+use crate::mapping::{Direct, PortRange, Protocol, Selector};
 
 use super::entry::Entry;
 use super::mistakes::{self, Form};
 use super::ports::{self, Protocols};
 use super::report::{Complaint, Report, Spot};
-use super::source::{Lookup, Source};
+use super::source::{Names, Services, Source};
 use super::value;
 
 /// What an argument is, where a file or a mapping can be given.
@@ -65,8 +65,8 @@ pub struct NamedPorts {
 }
 
 /// `80`, `53/udp`, `514/tcp+udp`, `6000-6063`, `http`: the left side of a mapping.
-pub fn named_ports(text: &str, services: &Lookup) -> Result<NamedPorts, Diagnostic> {
-    value::service(text, Protocols::TCP, services)
+pub fn named_ports(text: &str, services: &Services) -> Result<NamedPorts, Diagnostic> {
+    value::service(text, Protocols::TCP, Names { services, ..Names::NONE })
         .map(|(ports, protocols)| NamedPorts {
             ports,
             protocols: protocols.map(|protocols| protocols.iter().collect()),
@@ -83,7 +83,7 @@ pub fn named_ports(text: &str, services: &Lookup) -> Result<NamedPorts, Diagnost
 pub(super) fn read(
     text: &str,
     source: u32,
-    services: &Lookup,
+    names: Names,
     entries: &mut Vec<Entry>,
     report: &mut Report,
 ) {
@@ -94,7 +94,7 @@ pub(super) fn read(
     };
     let spot = Spot { length: characters(left), ..whole };
     let to_spot = Spot { column: spot.length + 1, length: characters(right), ..whole };
-    let service = value::service(left, Protocols::TCP, services);
+    let service = value::service(left, Protocols::TCP, names);
     let target = value::target(right);
     let widths = match (&service, &target) {
         (Ok((ports, _)), Ok(to)) => value::check_widths(*ports, *to),
@@ -107,6 +107,8 @@ pub(super) fn read(
             to,
             selectors: Arc::new([Selector::ANYONE]),
             comment: None,
+            user: None,
+            direct: Direct::Allow,
             spot,
             to_spot,
         }),

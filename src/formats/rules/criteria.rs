@@ -1,4 +1,5 @@
-//! The keys that select connections, of an entry or of the defaults.
+//! The keys that an entry and the defaults have in common: which connections are meant, and who may
+//! answer them.
 
 use crate::mapping::{Family, InterfacePattern};
 
@@ -7,10 +8,11 @@ use super::network;
 use super::ports::Protocols;
 use super::report::{Complaint, Concern, Report};
 use super::selector::{Criteria, Said};
+use super::source::Names;
 use super::value;
 
-pub(super) const CRITERIA_KEYS: [&str; 6] =
-    ["protocol", "scope", "families", "interfaces", "sources", "addresses"];
+pub(super) const CRITERIA_KEYS: [&str; 8] =
+    ["protocol", "scope", "families", "interfaces", "sources", "addresses", "user", "direct"];
 
 /// Names of interfaces in one list.
 const INTERFACES_MAX: usize = 256;
@@ -22,6 +24,7 @@ pub(super) fn read(
     key: NodeRef,
     node: NodeRef,
     defaults: Option<&Criteria>,
+    names: Names,
     report: &mut Report,
 ) {
     let spot = key.spot();
@@ -47,6 +50,16 @@ pub(super) fn read(
             let may_be_empty = has(|defaults| defaults.sources.is_some());
             let list = report.list(name, node, may_be_empty, network::source);
             into.sources = Said::at(spot, list);
+        }
+        "user" => {
+            let text = report.scalar(name, node);
+            let user = text.and_then(|text| report.take(node, value::user(text, names)));
+            into.user = Said::at(spot, user);
+        }
+        "direct" => {
+            let text = report.scalar(name, node);
+            let direct = text.and_then(|text| report.take(node, value::direct(text)));
+            into.direct = Said::at(spot, direct);
         }
         _ => {
             let may_be_empty = has(|defaults| defaults.addresses.is_some());

@@ -2,21 +2,31 @@
 
 use std::sync::Arc;
 
-use crate::mapping::{Comment, PortRange, Selector};
+use crate::mapping::{Comment, Direct, Mapping, PortRange, Selector, User};
 
 use super::document::NodeRef;
 use super::fields::Hint;
 use super::ports::Protocols;
 use super::report::{Complaint, Report, Spot};
 use super::selector::{Criteria, Said};
-use super::source::Lookup;
+use super::source::Names;
 use super::{criteria, mistakes, value};
 
 /// Of an entry under its port.
-pub(super) const ENTRY_KEYS: [&str; 8] =
-    ["to", "comment", "protocol", "scope", "families", "interfaces", "sources", "addresses"];
+pub(super) const ENTRY_KEYS: [&str; 10] = [
+    "to",
+    "comment",
+    "protocol",
+    "scope",
+    "families",
+    "interfaces",
+    "sources",
+    "addresses",
+    "user",
+    "direct",
+];
 /// Of an entry in a list.
-pub(super) const ITEM_KEYS: [&str; 9] = [
+pub(super) const ITEM_KEYS: [&str; 11] = [
     "port",
     "to",
     "comment",
@@ -26,6 +36,8 @@ pub(super) const ITEM_KEYS: [&str; 9] = [
     "interfaces",
     "sources",
     "addresses",
+    "user",
+    "direct",
 ];
 
 /// One entry, which is a mapping for each of its ports, protocols and selectors.
@@ -36,8 +48,16 @@ pub(super) struct Entry {
     pub to: PortRange,
     pub selectors: Arc<[Selector]>,
     pub comment: Option<Comment>,
+    pub user: Option<User>,
+    pub direct: Direct,
     pub spot: Spot,
     pub to_spot: Spot,
+}
+
+/// A mapping and the index of the entry that it comes from.
+pub(super) struct Candidate {
+    pub mapping: Mapping,
+    pub entry: u32,
 }
 
 /// What an entry with keys is made of.
@@ -52,7 +72,7 @@ struct Parts<'n> {
 }
 
 pub(super) struct Reader<'r> {
-    pub(super) services: &'r Lookup<'r>,
+    pub(super) names: Names<'r>,
     pub(super) report: &'r mut Report,
     pub(super) defaults: Criteria,
     /// The selectors of an entry without any of its own.
@@ -82,6 +102,8 @@ impl Reader<'_> {
             to,
             selectors: self.everyone.clone(),
             comment: None,
+            user: self.defaults.user(),
+            direct: self.defaults.direct(),
             spot: key.spot(),
             to_spot: value.spot(),
         })
@@ -111,7 +133,8 @@ impl Reader<'_> {
         let ((node, ports, protocols), (to_node, to)) = (left?, right?);
         self.report.take(to_node, value::check_widths(ports, to))?;
         let (spot, to_spot) = (node.spot(), to_node.spot());
-        Some(Entry { ports, protocols, to, selectors: selectors?, comment, spot, to_spot })
+        let (selectors, user, direct) = (selectors?, criteria.user(), criteria.direct());
+        Some(Entry { ports, protocols, to, selectors, comment, user, direct, spot, to_spot })
     }
 
     fn parts<'n>(
@@ -131,8 +154,8 @@ impl Reader<'_> {
                 "to" => parts.to = self.report.scalar(name, value).map(|text| (value, text)),
                 "comment" => parts.comment = self.comment(value),
                 _ => {
-                    let defaults = Some(&self.defaults);
-                    criteria::read(&mut parts.said, name, key, value, defaults, self.report);
+                    let (defaults, names) = (Some(&self.defaults), self.names);
+                    criteria::read(&mut parts.said, name, key, value, defaults, names, self.report);
                 }
             }
         }
@@ -146,7 +169,7 @@ impl Reader<'_> {
         text: &str,
         unless_said: Protocols,
     ) -> Option<(PortRange, Option<Protocols>)> {
-        self.report.take(node, value::service(text, unless_said, self.services))
+        self.report.take(node, value::service(text, unless_said, self.names))
     }
 
     fn comment(&mut self, node: NodeRef) -> Option<Comment> {

@@ -12,7 +12,7 @@ use super::fields::not_a_key;
 use super::mistakes::{self, Form};
 use super::report::{Complaint, Report, Spot};
 use super::selector::Criteria;
-use super::source::Lookup;
+use super::source::Names;
 
 pub(super) const FILE_KEYS: [&str; 2] = ["ports", "defaults"];
 
@@ -23,7 +23,7 @@ const AN_ITEM: &str = "an entry of a list is `{ port: 80, to: 3000 }`";
 pub(super) fn read(
     text: &str,
     source: u32,
-    services: &Lookup,
+    names: Names,
     entries: &mut Vec<Entry>,
     report: &mut Report,
 ) {
@@ -37,7 +37,7 @@ pub(super) fn read(
     let whole = Spot { source, ..Spot::default() };
     let defaults = Criteria::default();
     let everyone = Arc::new([Selector::ANYONE]);
-    let mut reader = Reader { services, report, defaults, everyone };
+    let mut reader = Reader { names, report, defaults, everyone };
     match tree.root() {
         Some(root) if root.kind() != Kind::Null => reader.file(root, entries),
         _ => reader.report.error(whole, nothing("the file is empty")),
@@ -97,7 +97,7 @@ impl Reader<'_> {
         }
         let mut defaults = Criteria::default();
         for (name, key, value) in self.report.fields(node, &CRITERIA_KEYS, not_a_default) {
-            criteria::read(&mut defaults, name, key, value, None, self.report);
+            criteria::read(&mut defaults, name, key, value, None, self.names, self.report);
         }
         match defaults.selectors() {
             Ok(selectors) => {

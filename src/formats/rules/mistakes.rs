@@ -262,6 +262,8 @@ pub(super) fn key(text: &str) -> Option<&'static str> {
         "clients" | "source" | "saddr" | "src" | "allow" => "sources",
         "address" | "bind" | "host_ip" | "hostip" | "daddr" | "ip" => "addresses",
         "description" | "name" | "note" | "desc" => "comment",
+        "owner" | "uid" | "skuid" | "account" => "user",
+        "target_access" | "direct_access" => "direct",
         "mappings" | "rules" | "redirects" | "forwards" => "ports",
         _ => return None,
     })

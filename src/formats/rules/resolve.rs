@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use crate::mapping::{Family, Mapping, MappingSet, Protocol, Scope, Selector, Service, Target};
 
-use super::entry::Entry;
+use super::agreement;
+use super::entry::{Candidate, Entry};
 use super::report::{Complaint, Concern, Report, grouped};
 
 /// Mappings of all files: each port of each protocol three times over.
@@ -13,12 +14,6 @@ const MAPPINGS_MAX: usize = 1_000_000;
 /// Mappings of one service, which the kernel tries one after the other.
 const SELECTORS_MAX: usize = 256;
 
-/// A mapping and the index of the entry that it comes from.
-struct Candidate {
-    mapping: Mapping,
-    entry: u32,
-}
-
 /// Merges the entries; `None` if there are too many mappings to hold.
 pub(super) fn resolve(entries: &[Entry], report: &mut Report) -> Option<MappingSet> {
     let mut candidates = expand(entries, report)?;
@@ -26,12 +21,16 @@ pub(super) fn resolve(entries: &[Entry], report: &mut Report) -> Option<MappingS
     let mut check = Check { entries, reported: HashSet::new(), report };
     check.groups(&candidates);
     check.chains(&candidates);
+    agreement::check(entries, &candidates, report);
     Some(set_of(candidates))
 }
 
-/// Merges the entries without looking for contradictions.
+/// Merges the entries, and finds only what no table could express.
 pub(super) fn merge(entries: &[Entry], report: &mut Report) -> Option<MappingSet> {
-    Some(set_of(expand(entries, report)?))
+    let mut candidates = expand(entries, report)?;
+    candidates.sort_by_key(|candidate| candidate.mapping.service);
+    agreement::check(entries, &candidates, report);
+    Some(set_of(candidates))
 }
 
 fn set_of(candidates: Vec<Candidate>) -> MappingSet {
@@ -68,6 +67,8 @@ fn expand_entry(entry: &Entry, index: u32, into: &mut Vec<Candidate>) {
                     selector: selector.clone(),
                     to: Target::new(to),
                     comment: entry.comment.clone(),
+                    user: entry.user.clone(),
+                    direct: entry.direct,
                 };
                 into.push(Candidate { mapping, entry: index });
             }

@@ -1,10 +1,10 @@
-//! The selectors of an entry or of the defaults: which connections it applies to.
+//! What an entry or the defaults say: which connections it applies to, and who may answer them.
 
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::mapping::{Family, InterfacePattern, Matches, Scope, Selector};
+use crate::mapping::{Direct, Family, InterfacePattern, Matches, Scope, Selector, User};
 
 use super::ports::Protocols;
 use super::report::{Complaint, Concern, Report, Spot};
@@ -32,6 +32,9 @@ pub(super) struct Criteria {
     pub interfaces: Option<Said<Vec<InterfacePattern>>>,
     pub sources: Option<Said<Vec<IpNet>>>,
     pub addresses: Option<Said<Vec<IpNet>>>,
+    /// `any` is said, too, against the defaults.
+    pub user: Option<Said<Option<User>>>,
+    pub direct: Option<Said<Direct>>,
 }
 
 impl Criteria {
@@ -44,7 +47,18 @@ impl Criteria {
             interfaces: self.interfaces.or_else(|| defaults.interfaces.clone()),
             sources: self.sources.or_else(|| defaults.sources.clone()),
             addresses: self.addresses.or_else(|| defaults.addresses.clone()),
+            user: self.user.or_else(|| defaults.user.clone()),
+            direct: self.direct.or_else(|| defaults.direct.clone()),
         }
+    }
+
+    /// Whose sockets may answer.
+    pub(super) fn user(&self) -> Option<User> {
+        self.user.as_ref().and_then(|said| said.value.clone())
+    }
+
+    pub(super) fn direct(&self) -> Direct {
+        self.direct.as_ref().map_or_else(Direct::default, |said| said.value)
     }
 
     pub(super) fn protocols(&self) -> Protocols {

@@ -1,8 +1,10 @@
 //! What is read, and what its meaning depends on.
 
+use std::fmt;
+use std::io;
 use std::ops::RangeInclusive;
 
-use crate::mapping::{Port, Protocol};
+use crate::mapping::{Port, Protocol, Uid};
 
 /// The text of one file or argument, and the name that messages give it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,5 +61,26 @@ impl Default for Facts {
     }
 }
 
+/// What names mean on this host.
+#[derive(Clone, Copy)]
+pub struct Names<'a> {
+    pub services: &'a Services<'a>,
+    pub users: &'a Users<'a>,
+}
+
 /// Finds a name of the services database, services(5).
-pub type Lookup<'a> = dyn Fn(&str, Protocol) -> Option<Port> + 'a;
+pub type Services<'a> = dyn Fn(&str, Protocol) -> Option<Port> + 'a;
+
+/// Finds the number of a user, getpwnam(3); `None` if there is no such user.
+pub type Users<'a> = dyn Fn(&str) -> io::Result<Option<Uid>> + 'a;
+
+impl Names<'_> {
+    /// A host that knows no names.
+    pub const NONE: Names<'static> = Names { services: &|_, _| None, users: &|_| Ok(None) };
+}
+
+impl fmt::Debug for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names")
+    }
+}

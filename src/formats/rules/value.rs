@@ -2,21 +2,21 @@
 
 use crate::formats::diagnostic::{excerpt, listed, quoted};
 use crate::mapping::{
-    Comment, Family, INTERFACE_NAME_MAX, InterfacePattern, InvalidComment, Port, PortRange,
-    Protocol, Scope,
+    Comment, Direct, Family, INTERFACE_NAME_MAX, InterfacePattern, InvalidComment, Port, PortRange,
+    Protocol, Scope, Uid, User, UserName,
 };
 
 use super::mistakes;
 use super::ports::{BadPorts, Protocols, ports};
 use super::report::Complaint;
-use super::source::Lookup;
+use super::source::{Names, Services};
 
 /// The left side: `80`, `6000-6063`, `http-alt`, each also with `/udp` or `/tcp+udp` after it.
 /// The protocols are those of the suffix, if there is one.
 pub(super) fn service(
     text: &str,
     unless_said: Protocols,
-    services: &Lookup,
+    names: Names,
 ) -> Result<(PortRange, Option<Protocols>), Complaint> {
     let is_name = |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic());
     let (left, said) = match text.split_once('/') {
@@ -25,7 +25,7 @@ pub(super) fn service(
         None => (text, None),
     };
     if is_name(left) && !left.contains(['/', ':', ',', ' ']) {
-        let port = named(left, said.unwrap_or(unless_said), services)?;
+        let port = named(left, said.unwrap_or(unless_said), names.services)?;
         return Ok((PortRange::one(port), said));
     }
     ports(left).map(|ports| (ports, said)).map_err(|bad| not_ports(bad, left, mistakes::left))
@@ -70,7 +70,7 @@ fn not_ports(bad: BadPorts, text: &str, help: fn(&str) -> String) -> Complaint {
     }
 }
 
-fn named(name: &str, protocols: Protocols, services: &Lookup) -> Result<Port, Complaint> {
+fn named(name: &str, protocols: Protocols, services: &Services) -> Result<Port, Complaint> {
     let found = |protocol| Some((protocol, services(name, protocol)?));
     let known: Vec<_> = Protocol::ALL.into_iter().filter_map(found).collect();
     let wanted = |&&(protocol, _): &&(Protocol, Port)| protocols.contains(protocol);
@@ -191,6 +191,59 @@ pub(super) fn comment(text: &str) -> Result<Comment, Complaint> {
             InvalidComment::Control => "write it on one line",
         })
     })
+}
+
+/// A name, a number, or both as in `33(www-data)`: then the number counts, and the name is a
+/// remark. `None` for `any`.
+pub(super) fn user(text: &str, names: Names) -> Result<Option<User>, Complaint> {
+    if text == ANY_USER {
+        return Ok(None);
+    }
+    let bad = || {
+        Complaint::new(format!("{} is not a user", quoted(text)))
+            .help("write the name or the number of a user, or `any` for all of them")
+    };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let with_name = text.strip_suffix(')').and_then(|text| text.split_once('('));
+    let (number, name) = match with_name {
+        Some((number, name)) if is_number(number) => (number, Some(name)),
+        _ if is_number(text) => (text, None),
+        _ => return named_user(UserName::new(text).ok_or_else(bad)?, names).map(Some),
+    };
+    let uid = number.parse().ok().and_then(Uid::new).ok_or_else(|| {
+        Complaint::new(format!("{} is not a user", excerpt(number)))
+            .help("users have numbers from 0 to 4294967294")
+    })?;
+    let name = name.map(|name| UserName::new(name).ok_or_else(bad)).transpose()?;
+    Ok(Some(User { uid, name }))
+}
+
+/// What `user` says against the defaults.
+pub(super) const ANY_USER: &str = "any";
+
+fn named_user(name: UserName, names: Names) -> Result<User, Complaint> {
+    let number = "write the number of the user, as in `user: 33`";
+    match (names.users)(&name) {
+        Ok(Some(uid)) => Ok(User { uid, name: Some(name) }),
+        Ok(None) => Err(Complaint::new(format!("there is no user {}", quoted(&name))).help(
+            "`getent passwd` lists the users; one that is still to come has to be made first",
+        )),
+        Err(why) => Err(Complaint::new(format!("look up the user {}: {why}", quoted(&name)))
+            .help(format!("try again, or {number}"))),
+    }
+}
+
+pub(super) fn direct(text: &str) -> Result<Direct, Complaint> {
+    let found = Direct::ALL.into_iter().find(|direct| direct.name() == text);
+    let help = match text.to_ascii_lowercase().as_str() {
+        "deny" | "drop" | "reject" | "block" | "no" | "false" | "off" => "write `refuse`",
+        "accept" | "open" | "yes" | "true" | "on" => "write `allow`",
+        _ => {
+            let known = Direct::ALL.map(Direct::name);
+            return found.ok_or_else(|| unknown("allowed for `direct`", text, &known));
+        }
+    };
+    Err(Complaint::new(format!("{} is not allowed for `direct`", quoted(text))).help(help))
 }
 
 /// `text` is not one of `known`: says which was probably meant, or what there is.

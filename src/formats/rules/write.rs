@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::{self, Write};
 
 use crate::mapping::{
-    Family, Mapping, MappingSet, Matches, Port, PortRange, Protocol, Scope, Selector, Service,
+    Direct, Family, Mapping, MappingSet, Matches, Port, PortRange, Protocol, Scope, Service,
 };
 
 /// The file, in the short form where there is one: neighbouring ports with neighbouring targets
@@ -66,7 +66,7 @@ fn continues(first: &[Mapping], group: &[Mapping], distance: u16) -> bool {
 }
 
 fn is_alike(a: &Mapping, b: &Mapping) -> bool {
-    a.selector == b.selector && a.comment == b.comment
+    a.selector == b.selector && a.comment == b.comment && a.user == b.user && a.direct == b.direct
 }
 
 /// Joins blocks that differ in nothing but the protocol. Nothing is joined within one service, so
@@ -101,12 +101,12 @@ struct Entry<'e> {
 impl Entry<'_> {
     /// `80: 3000`, or the long form below its port.
     fn keyed(&self, out: &mut String) -> fmt::Result {
-        let Mapping { selector, comment, .. } = self.mapping;
-        if *selector == Selector::ANYONE && comment.is_none() {
+        let fields = self.fields();
+        if fields.is_empty() {
             return writeln!(out, "  {}: {}", self.service(), self.target());
         }
         write!(out, "  {}:\n    to: {}\n", self.service(), self.target())?;
-        for (key, value) in self.fields() {
+        for (key, value) in fields {
             writeln!(out, "    {key}: {value}")?;
         }
         Ok(())
@@ -139,7 +139,7 @@ impl Entry<'_> {
 
     /// What is not the default, nor implied by the rest.
     fn fields(&self) -> Vec<(&'static str, String)> {
-        let Mapping { selector, comment, .. } = self.mapping;
+        let Mapping { selector, comment, user, direct, .. } = self.mapping;
         let any = Matches::default();
         let Matches { interfaces, sources, addresses } = selector.matches().unwrap_or(&any);
         let mut fields = Vec::new();
@@ -158,6 +158,10 @@ impl Entry<'_> {
             ("addresses", list(addresses)),
         ];
         fields.extend(lists.into_iter().filter_map(|(key, list)| Some((key, list?))));
+        fields.extend(user.iter().map(|user| ("user", scalar(&user.in_full()))));
+        if *direct != Direct::default() {
+            fields.push(("direct", direct.name().into()));
+        }
         fields
     }
 }

@@ -4,18 +4,35 @@ pub const REG_VERDICT: u32 = 0;
 pub const REG_1: u32 = 1;
 /// `NFT_REG32_01`: the second 32-bit word of register 1.
 pub const REG32_01: u32 = 9;
+pub const REG32_02: u32 = 10;
+pub const REG32_03: u32 = 11;
 
 pub const CMP_EQ: u32 = 0;
 pub const CMP_NEQ: u32 = 1;
 
 pub const META_IIF: u32 = 4;
 pub const META_IIFNAME: u32 = 6;
+pub const META_SKUID: u32 = 10;
 pub const META_NFPROTO: u32 = 15;
 pub const META_L4PROTO: u32 = 16;
 
-/// `NFT_CT_ZONE` and `IP_CT_DIR_ORIGINAL`
+pub const CT_DIRECTION: u32 = 1;
+pub const CT_STATUS: u32 = 2;
+pub const CT_PROTO_DST: u32 = 12;
 pub const CT_ZONE: u32 = 17;
+/// `IP_CT_DIR_ORIGINAL`
 pub const CT_DIR_ORIGINAL: u8 = 0;
+
+/// `IPS_DST_NAT` of `linux/netfilter/nf_conntrack_common.h`.
+pub const CT_STATUS_DNAT: u32 = 1 << 5;
+
+/// `LOOPBACK_IFINDEX` of the kernel's `include/net/net_namespace.h`: in every namespace.
+pub const IFINDEX_LO: u32 = 1;
+
+/// `NFT_REJECT_TCP_RST`, and `NFT_REJECT_ICMPX_UNREACH` with `NFT_REJECT_ICMPX_PORT_UNREACH`.
+pub const REJECT_TCP_RESET: u32 = 1;
+pub const REJECT_ICMPX: u32 = 2;
+pub const REJECT_PORT_UNREACHABLE: u8 = 1;
 
 /// `NFT_NAT_DNAT`
 pub const NAT_DESTINATION: u32 = 1;
@@ -45,8 +62,11 @@ pub const TYPE_IPADDR: u32 = 7;
 pub const TYPE_IP6ADDR: u32 = 8;
 pub const TYPE_INET_PROTOCOL: u32 = 12;
 pub const TYPE_INET_SERVICE: u32 = 13;
+pub const TYPE_UID: u32 = 24;
 pub const TYPE_IFNAME: u32 = 41;
 pub const TYPE_SERVICE_KEY: u32 = (TYPE_INET_PROTOCOL << 6) | TYPE_INET_SERVICE;
+pub const TYPE_ANSWER_KEY: u32 = (TYPE_SERVICE_KEY << 6) | TYPE_INET_SERVICE;
+pub const TYPE_USER_KEY: u32 = (TYPE_ANSWER_KEY << 6) | TYPE_UID;
 /// `NFT_DATA_VERDICT`
 pub const TYPE_VERDICT: u32 = 0xffff_ff00;
 
@@ -135,6 +155,8 @@ pub const NFTA_LOOKUP_SREG: u16 = 2;
 pub const NFTA_LOOKUP_DREG: u16 = 3;
 pub const NFTA_LOOKUP_SET_ID: u16 = 4;
 pub const NFTA_LOOKUP_FLAGS: u16 = 5;
+/// `NFT_LOOKUP_F_INV`
+pub const LOOKUP_INVERTED: u32 = 1;
 pub const NFTA_IMMEDIATE_DREG: u16 = 1;
 pub const NFTA_IMMEDIATE_DATA: u16 = 2;
 pub const NFTA_COUNTER_BYTES: u16 = 1;
@@ -148,9 +170,12 @@ pub const NFTA_NAT_FAMILY: u16 = 2;
 pub const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
 pub const NFTA_NAT_REG_PROTO_MAX: u16 = 6;
 pub const NFTA_NAT_FLAGS: u16 = 7;
+pub const NFTA_CT_DREG: u16 = 1;
 pub const NFTA_CT_KEY: u16 = 2;
 pub const NFTA_CT_DIRECTION: u16 = 3;
 pub const NFTA_CT_SREG: u16 = 4;
+pub const NFTA_REJECT_TYPE: u16 = 1;
+pub const NFTA_REJECT_CODE: u16 = 2;
 pub const NFTA_FIB_DREG: u16 = 1;
 pub const NFTA_FIB_RESULT: u16 = 2;
 pub const NFTA_FIB_FLAGS: u16 = 3;
@@ -191,9 +216,7 @@ pub const SET_EVAL: u32 = 0x20;
 pub const META_IIFTYPE: u32 = 8;
 pub const META_NFTRACE: u32 = 12;
 pub const NFTA_META_SREG: u16 = 3;
-pub const NFTA_CT_DREG: u16 = 1;
 pub const CT_STATE: u32 = 0;
-pub const CT_DIRECTION: u32 = 1;
 pub const NFTA_LIMIT_RATE: u16 = 1;
 pub const NFTA_LIMIT_UNIT: u16 = 2;
 pub const NFTA_LIMIT_BURST: u16 = 3;

@@ -11,7 +11,7 @@ use super::rule::{self, ANONYMOUS_NAME, AnonymousSet};
 use super::sets;
 use crate::kernel::netlink::wire::Writer;
 use crate::plan::Step;
-use crate::ruleset::{ChainName, Counter, GATE, Hook, Kind, MapName, Policy, Rule, TABLE};
+use crate::ruleset::{ChainName, Counter, GATE, HookPoint, Kind, MapName, Policy, Rule, TABLE};
 
 /// All messages of `steps`, for a ruleset at `generation`.
 pub fn batch(steps: &[Step], generation: u32) -> Batch {
@@ -59,13 +59,19 @@ fn step(batch: &mut Batch, step: &Step) {
         Step::AddServices { map, services } => {
             elements(batch, ADD, &map.to_string(), None, services, |writer, service| match map {
                 MapName::Selected(layer) => sets::write_selected(writer, *layer, *service),
-                MapName::Zoned | MapName::Ports(..) => sets::write_service(writer, *service),
+                _ => sets::write_service(writer, *service),
             });
         }
         Step::DeleteElements { map, services } => {
             elements(batch, DELETE, &map.to_string(), None, services, |writer, service| {
                 sets::write_service(writer, *service);
             });
+        }
+        Step::AddAnswers { map, answers } => {
+            elements(batch, ADD, &map.to_string(), None, answers, sets::write_answer);
+        }
+        Step::DeleteAnswers { map, answers } => {
+            elements(batch, DELETE, &map.to_string(), None, answers, sets::write_answer);
         }
         Step::AddRule { chain, before, rule, counter } => {
             add_rule(batch, *chain, *before, rule, *counter);
@@ -98,8 +104,9 @@ fn chain(batch: &mut Batch, name: ChainName, verb: MsgType, flags: i32) {
             Kind::Filter => ChainType::Filter,
         });
         let hook = match base.hook {
-            Hook::Prerouting => nftnl::Hook::PreRouting,
-            Hook::Output => nftnl::Hook::Out,
+            HookPoint::Prerouting => nftnl::Hook::PreRouting,
+            HookPoint::Input => nftnl::Hook::In,
+            HookPoint::Output => nftnl::Hook::Out,
         };
         chain.set_hook(hook, base.priority);
         chain.set_policy(match base.policy {

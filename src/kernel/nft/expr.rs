@@ -41,12 +41,14 @@ pub enum Expr {
         mask: Vec<u8>,
         xor: Vec<u8>,
     },
-    /// Without `dreg`: is the key in the set? With: the value found. `id` only when written.
+    /// Without `dreg`: is the key in the set, or, if `inverted`, is it not? With: the value found.
+    /// `id` only when written.
     Lookup {
         set: String,
         id: Option<u32>,
         sreg: u32,
         dreg: Option<u32>,
+        inverted: bool,
     },
     Immediate {
         dreg: u32,
@@ -74,11 +76,22 @@ pub enum Expr {
         result: u32,
         dreg: u32,
     },
+    /// What connection tracking knows of the packet's flow, in one direction if there are two.
+    Ct {
+        key: u32,
+        direction: Option<u8>,
+        dreg: u32,
+    },
     /// Sets what connection tracking is to know of the packet's flow in one direction.
     SetCt {
         key: u32,
         direction: u8,
         sreg: u32,
+    },
+    /// Refuses the packet, as `NFTA_REJECT_TYPE` and `NFTA_REJECT_ICMP_CODE` say.
+    Reject {
+        kind: u32,
+        code: u8,
     },
 }
 
@@ -109,11 +122,14 @@ impl Expr {
                 .u32(raw::BITWISE_LEN, mask.len() as u32)
                 .data(raw::BITWISE_MASK, mask)
                 .data(raw::BITWISE_XOR, xor),
-            Expr::Lookup { set, id, sreg, dreg } => {
+            Expr::Lookup { set, id, sreg, dreg, inverted } => {
                 let mut lookup =
                     Raw::new(c"lookup").u32(raw::LOOKUP_SREG, *sreg).text(raw::LOOKUP_SET, set);
                 if let Some(id) = id {
                     lookup = lookup.u32(raw::LOOKUP_SET_ID, *id);
+                }
+                if *inverted {
+                    lookup = lookup.u32(raw::LOOKUP_FLAGS, LOOKUP_INVERTED);
                 }
                 match dreg {
                     Some(dreg) => lookup.u32(raw::LOOKUP_DREG, *dreg),
@@ -123,8 +139,16 @@ impl Expr {
             Expr::Immediate { dreg, data } => {
                 Raw::new(c"immediate").u32(raw::IMM_DREG, *dreg).data(raw::IMM_DATA, data)
             }
+            Expr::Ct { key, direction, dreg } => {
+                let ct = Raw::new(c"ct").u32(raw::CT_KEY, *key).u32(raw::CT_DREG, *dreg);
+                match direction {
+                    Some(direction) => ct.u8(raw::CT_DIRECTION, *direction),
+                    None => ct,
+                }
+            }
             Expr::Verdict { .. }
             | Expr::Counter(_)
+            | Expr::Reject { .. }
             | Expr::Dnat { .. }
             | Expr::Redirect { .. }
             | Expr::Fib { .. }
@@ -164,6 +188,9 @@ impl Expr {
                 .u32(raw::CT_KEY, *key)
                 .u8(raw::CT_DIRECTION, *direction)
                 .u32(raw::CT_SREG, *sreg),
+            Expr::Reject { kind, code } => {
+                Raw::new(c"reject").u32(raw::REJECT_TYPE, *kind).u8(raw::REJECT_CODE, *code)
+            }
             other => unreachable!("{other:?} is not a statement"),
         }
     }
@@ -189,6 +216,14 @@ impl<'a> Fields<'a> {
 
     fn optional_u32(&mut self, attribute: u16) -> Result<Option<u32>, Malformed> {
         self.take(attribute).map(be_u32).transpose()
+    }
+
+    fn optional_u8(&mut self, attribute: u16) -> Result<Option<u8>, Malformed> {
+        match self.take(attribute) {
+            None => Ok(None),
+            Some(&[value]) => Ok(Some(value)),
+            Some(_) => Err(Malformed),
+        }
     }
 
     fn u32(&mut self, attribute: u16) -> Result<u32, Malformed> {
@@ -246,7 +281,8 @@ impl Expr {
                 Expr::Bitwise { sreg, dreg, mask, xor }
             }
             "lookup" => {
-                if f.optional_u32(NFTA_LOOKUP_FLAGS)?.unwrap_or(0) != 0 {
+                let flags = f.optional_u32(NFTA_LOOKUP_FLAGS)?.unwrap_or(0);
+                if flags & !LOOKUP_INVERTED != 0 {
                     return Err(Malformed);
                 }
                 Expr::Lookup {
@@ -254,6 +290,7 @@ impl Expr {
                     id: f.optional_u32(NFTA_LOOKUP_SET_ID)?,
                     sreg: f.u32(NFTA_LOOKUP_SREG)?,
                     dreg: f.optional_u32(NFTA_LOOKUP_DREG)?,
+                    inverted: flags != 0,
                 }
             }
             "immediate" => decode_immediate(&mut f)?,
@@ -293,10 +330,22 @@ fn decode_statement(name: &str, f: &mut Fields) -> Result<Expr, Malformed> {
             Expr::Redirect { min, flags: f.optional_u32(NFTA_REDIR_FLAGS)?.unwrap_or(0) }
         }
         "ct" => {
-            let direction = f.take(NFTA_CT_DIRECTION).ok_or(Malformed)?;
-            let &[direction] = direction else { return Err(Malformed) };
-            Expr::SetCt { key: f.u32(NFTA_CT_KEY)?, direction, sreg: f.u32(NFTA_CT_SREG)? }
+            let key = f.u32(NFTA_CT_KEY)?;
+            let direction = f.optional_u8(NFTA_CT_DIRECTION)?;
+            match f.optional_u32(NFTA_CT_DREG)? {
+                Some(dreg) => Expr::Ct { key, direction, dreg },
+                None => Expr::SetCt {
+                    key,
+                    direction: direction.ok_or(Malformed)?,
+                    sreg: f.u32(NFTA_CT_SREG)?,
+                },
+            }
         }
+        "reject" => Expr::Reject {
+            kind: f.u32(NFTA_REJECT_TYPE)?,
+            // A reset has no code, and some kernels report none.
+            code: f.optional_u8(NFTA_REJECT_CODE)?.unwrap_or(0),
+        },
         "fib" => Expr::Fib {
             flags: f.u32(NFTA_FIB_FLAGS)?,
             result: f.u32(NFTA_FIB_RESULT)?,
@@ -332,6 +381,7 @@ pub fn decode_counter(nest: &[u8]) -> Result<Counter, Malformed> {
     }
 }
 
-/// `NFT_GOTO` and `NFT_RETURN` as a verdict has them.
+/// `NF_DROP`, `NFT_GOTO` and `NFT_RETURN` as a verdict has them.
+pub const DROP: i32 = libc::NF_DROP;
 pub const GOTO: i32 = libc::NFT_GOTO;
 pub const RETURN: i32 = libc::NFT_RETURN;

@@ -19,7 +19,8 @@ use crate::kernel::Error;
 use crate::kernel::netlink::socket::Socket;
 use crate::kernel::netlink::wire::{Attrs, Malformed, Message, be_u32, be_u64, text};
 use crate::ruleset::{
-    ChainName, Counter, GATE, Gate, Hook, Layer, Map, MapName, Observed, Policy, Rule, Stamp, TABLE,
+    ChainName, Counter, Counters, GATE, Gate, Hook, HookPoint, Layer, Map, MapName, Observed,
+    Policy, Rule, Stamp, TABLE,
 };
 
 /// `NFT_MSG_GETFLOWTABLE`
@@ -58,7 +59,7 @@ pub fn stamp(socket: &mut Socket) -> Result<Option<Stamp>, Error> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     Whole,
-    /// All but the elements of maps of ports, which are left empty.
+    /// All but the elements of maps and sets that can be large, which are left empty.
     Outline,
 }
 
@@ -142,8 +143,9 @@ fn is_as_made(chain: ChainName, attrs: Attrs) -> Result<bool, Malformed> {
         _ => return Ok(false),
     };
     let hook = match base.hook {
-        Hook::Prerouting => libc::NF_INET_PRE_ROUTING,
-        Hook::Output => libc::NF_INET_LOCAL_OUT,
+        HookPoint::Prerouting => libc::NF_INET_PRE_ROUTING,
+        HookPoint::Input => libc::NF_INET_LOCAL_IN,
+        HookPoint::Output => libc::NF_INET_LOCAL_OUT,
     };
     let policy = match base.policy {
         Policy::Accept => libc::NF_ACCEPT,
@@ -184,7 +186,7 @@ fn known_sets(
                 Some(shape) => {
                     seen.shapes.insert(name, shape);
                     let map = match (extent, name) {
-                        (Extent::Outline, MapName::Ports(..)) => Map::Ports(Vec::new()),
+                        (Extent::Outline, name) if name.can_be_large() => Map::empty(name),
                         _ => map(socket, name, seen)?,
                     };
                     seen.ruleset.maps.insert(name, map);
@@ -221,45 +223,50 @@ fn elements(
 }
 
 fn map(socket: &mut Socket, name: MapName, seen: &mut Observed) -> Result<Map, Error> {
-    let set = name.to_string();
-    let foreign = &mut seen.foreign;
-    let mut not_ours = |found: &Found| {
-        foreign.push(format!("element {} of {} {name}", found.describe(), name.kind()));
-    };
-    if let MapName::Ports(..) = name {
-        let counters = &mut seen.counters.elements;
-        let mut list = Vec::new();
-        elements(socket, &set, |found| {
-            let Ok((service, target, counter)) = found.port() else {
-                not_ours(&found);
-                return Ok(());
-            };
-            if counter != Counter::default() {
-                counters.insert((name, service), counter);
-            }
-            list.push((service, target));
-            Ok(())
-        })?;
-        list.sort_unstable_by_key(|(service, _)| *service);
-        return Ok(Map::Ports(list));
-    }
-    let mut services = Vec::new();
-    elements(socket, &set, |found| {
-        let service = match name {
-            MapName::Selected(layer) => found.selected(layer),
-            MapName::Zoned | MapName::Ports(..) => found.member(),
-        };
-        match service {
-            Ok(service) => services.push(service),
-            Err(Malformed) => not_ours(&found),
+    let mut map = Map::empty(name);
+    let (counters, foreign) = (&mut seen.counters, &mut seen.foreign);
+    elements(socket, &name.to_string(), |found| {
+        if take(&found, name, &mut map, counters).is_err() {
+            foreign.push(format!("element {} of {} {name}", found.describe(), name.kind()));
         }
         Ok(())
     })?;
-    services.sort_unstable();
-    Ok(match name {
-        MapName::Selected(_) => Map::Selected(services),
-        MapName::Zoned | MapName::Ports(..) => Map::Zoned(services),
-    })
+    match &mut map {
+        Map::Ports(list) => list.sort_unstable_by_key(|(service, _)| *service),
+        Map::Selected(services) | Map::Services(services) => services.sort_unstable(),
+        Map::Answers(answers) => answers.sort_unstable(),
+    }
+    Ok(map)
+}
+
+/// Adds an element to a map, and what it has counted. An error if it is none of ours.
+fn take(
+    found: &Found,
+    name: MapName,
+    map: &mut Map,
+    counters: &mut Counters,
+) -> Result<(), Malformed> {
+    let counted = |counter: Counter| (counter != Counter::default()).then_some(counter);
+    match map {
+        Map::Ports(list) => {
+            let (service, target, counter) = found.port()?;
+            counters.elements.extend(counted(counter).map(|c| ((name, service), c)));
+            list.push((service, target));
+        }
+        Map::Selected(services) => services.push(found.selected(name.layer())?),
+        Map::Services(services) => {
+            let (service, counter) = found.member()?;
+            counters.elements.extend(counted(counter).map(|c| ((name, service), c)));
+            services.push(service);
+        }
+        Map::Answers(answers) => {
+            let (answer, counter) = found.answer()?;
+            let key = (name.layer(), answer.service, answer.to);
+            counters.dropped.extend(counted(counter).map(|c| (key, c)));
+            answers.push(answer);
+        }
+    }
+    Ok(())
 }
 
 /// The gate; `left` is the least of its elements', and zero when all of them are gone (as is the

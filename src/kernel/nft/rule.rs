@@ -7,10 +7,10 @@ mod decode;
 use ipnet::IpNet;
 
 use super::abi::*;
-use super::expr::{Expr, GOTO, RETURN};
+use super::expr::{DROP, Expr, GOTO, RETURN};
 use super::interval::{self, Element, Elements, NAME_LEN};
 use crate::mapping::{Comment, Family, InterfacePattern, Mapping, Matches, Protocol, Scope};
-use crate::ruleset::{ChainName, Counter, GATE, Hook, Layer, MapName, Rule, TRIAL_ZONE};
+use crate::ruleset::{ChainName, CheckRule, Counter, GATE, MapName, Rule, TRIAL_ZONE};
 
 pub use decode::{Sets, decode};
 
@@ -75,7 +75,7 @@ impl Encoded {
         *next_id += 1;
         self.exprs.push(field.load());
         let (set, id) = (ANONYMOUS_NAME.to_owned(), Some(*next_id));
-        self.exprs.push(Expr::Lookup { set, id, sreg: REG_1, dreg: None });
+        self.exprs.push(Expr::Lookup { set, id, sreg: REG_1, dreg: None, inverted: false });
         self.sets.push(AnonymousSet { id: *next_id, field, elements });
     }
 
@@ -127,8 +127,25 @@ impl Encoded {
         self.exprs.extend([
             Expr::Meta { key: META_L4PROTO, dreg: REG_1 },
             Expr::Payload { base: PAYLOAD_TRANSPORT, offset: 2, len: 2, dreg: REG32_01 },
-            Expr::Lookup { set: map.to_string(), id: None, sreg: REG_1, dreg },
+            Expr::Lookup { set: map.to_string(), id: None, sreg: REG_1, dreg, inverted: false },
         ]);
+    }
+
+    /// `meta l4proto . ct original proto-dst . th sport`, and with `served` the user of the socket;
+    /// asked whether it is in the set, or for `served`, whether it is not.
+    fn answer_in(&mut self, map: MapName) {
+        let served = matches!(map, MapName::Served(_));
+        let direction = Some(CT_DIR_ORIGINAL);
+        self.exprs.extend([
+            Expr::Meta { key: META_L4PROTO, dreg: REG_1 },
+            Expr::Ct { key: CT_PROTO_DST, direction, dreg: REG32_01 },
+            Expr::Payload { base: PAYLOAD_TRANSPORT, offset: 0, len: 2, dreg: REG32_02 },
+        ]);
+        if served {
+            self.exprs.push(Expr::Meta { key: META_SKUID, dreg: REG32_03 });
+        }
+        let (set, id, sreg, dreg) = (map.to_string(), None, REG_1, None);
+        self.exprs.push(Expr::Lookup { set, id, sreg, dreg, inverted: served });
     }
 
     fn lookup(&mut self, map: MapName, translate: Expr, next_id: &mut u32) {
@@ -138,6 +155,38 @@ impl Encoded {
         self.one_of(Field::L4Proto, all_protocols(), next_id);
         self.service_in(map, Some(REG_1));
         self.exprs.push(translate);
+    }
+
+    fn check(&mut self, rule: CheckRule, next_id: &mut u32) {
+        match rule {
+            CheckRule::OnlyTranslated => self.exprs.extend(is_translated(CMP_EQ)),
+            CheckRule::OnlyReplies => self.exprs.extend(is_original()),
+            CheckRule::OnlySynAck => self.exprs.extend(tcp_flags(CMP_NEQ, SYN | ACK)),
+            CheckRule::OnlyOutside => self.meta_is(META_IIF, CMP_EQ, &IFINDEX_LO.to_ne_bytes()),
+            CheckRule::OnlyDirect => self.exprs.extend(is_translated(CMP_NEQ)),
+            CheckRule::Answers(layer) => {
+                self.one_of(Field::L4Proto, all_protocols(), next_id);
+                self.answer_in(MapName::Served(layer));
+                self.answer_in(MapName::Guarded(layer));
+            }
+            CheckRule::RefuseTcp(layer) => {
+                self.exprs.extend(tcp_flags(CMP_EQ, SYN));
+                self.service_in(MapName::Hidden(layer), None);
+            }
+            CheckRule::RefuseOther(layer) => {
+                self.meta_is(META_L4PROTO, CMP_NEQ, &[Protocol::Tcp.number()]);
+                self.exprs.extend(is_original());
+                self.service_in(MapName::Hidden(layer), None);
+            }
+        }
+        self.exprs.push(match rule {
+            CheckRule::Answers(_) => Expr::Verdict { code: DROP, chain: None },
+            CheckRule::RefuseTcp(_) => Expr::Reject { kind: REJECT_TCP_RESET, code: 0 },
+            CheckRule::RefuseOther(_) => {
+                Expr::Reject { kind: REJECT_ICMPX, code: REJECT_PORT_UNREACHABLE }
+            }
+            _ => PASS,
+        });
     }
 
     fn select(&mut self, mapping: &Mapping, counter: Counter, translate: Expr, next_id: &mut u32) {
@@ -184,6 +233,9 @@ const REDIRECT: Expr = Expr::Redirect { min: REG_1, flags: NAT_PROTO_SPECIFIED }
 const TCP_FLAGS: Expr = Expr::Payload { base: PAYLOAD_TRANSPORT, offset: 13, len: 1, dreg: REG_1 };
 const FIN_SYN_RST_ACK: u8 = 0x17;
 const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+const PASS: Expr = Expr::Verdict { code: RETURN, chain: None };
 
 /// `next_id` numbers the anonymous sets within a batch.
 pub fn encode(rule: &Rule, counter: Counter, next_id: &mut u32) -> Encoded {
@@ -191,14 +243,16 @@ pub fn encode(rule: &Rule, counter: Counter, next_id: &mut u32) -> Encoded {
     match rule {
         Rule::ForThisHost(stamp) => {
             made.exprs.extend(is_local(CMP_NEQ));
-            made.exprs.push(Expr::Verdict { code: RETURN, chain: None });
+            made.exprs.push(PASS);
             made.comment = stamp.map(|stamp| stamp.to_string());
         }
-        Rule::OnlyNewTcp => made.exprs.extend(only_new_tcp()),
-        Rule::Gate(hook) => {
-            let chain = ChainName::Hook(Layer::Trial, *hook).to_string();
+        Rule::OnlyNewTcp => {
+            made.exprs.extend(tcp_flags(CMP_NEQ, SYN));
+            made.exprs.push(PASS);
+        }
+        Rule::Gate(chain) => {
             made.exprs.extend(gate_is_open());
-            made.exprs.push(Expr::Verdict { code: GOTO, chain: Some(chain) });
+            made.exprs.push(Expr::Verdict { code: GOTO, chain: Some(chain.to_string()) });
         }
         Rule::Lookup(map) => made.lookup(*map, TRANSLATE, next_id),
         Rule::Dispatch(layer) => made.service_in(MapName::Selected(*layer), Some(REG_VERDICT)),
@@ -217,6 +271,7 @@ pub fn encode(rule: &Rule, counter: Counter, next_id: &mut u32) -> Encoded {
             made.exprs.push(Expr::Immediate { dreg: REG_1, data });
             made.exprs.push(Expr::SetCt { key, direction, sreg });
         }
+        Rule::Check(rule) => made.check(*rule, next_id),
     }
     made
 }
@@ -231,18 +286,36 @@ fn is_local(op: u32) -> [Expr; 2] {
 fn gate_is_open() -> [Expr; 2] {
     [
         Expr::Meta { key: META_NFPROTO, dreg: REG_1 },
-        Expr::Lookup { set: GATE.to_owned(), id: None, sreg: REG_1, dreg: None },
+        Expr::Lookup { set: GATE.to_owned(), id: None, sreg: REG_1, dreg: None, inverted: false },
     ]
 }
 
-fn only_new_tcp() -> [Expr; 6] {
+/// `tcp flags FLAGS / fin,syn,rst,ack`
+fn tcp_flags(op: u32, flags: u8) -> [Expr; 5] {
     [
         Expr::Meta { key: META_L4PROTO, dreg: REG_1 },
         Expr::Cmp { op: CMP_EQ, sreg: REG_1, data: vec![Protocol::Tcp.number()] },
         TCP_FLAGS,
         Expr::Bitwise { sreg: REG_1, dreg: REG_1, mask: vec![FIN_SYN_RST_ACK], xor: vec![0] },
-        Expr::Cmp { op: CMP_NEQ, sreg: REG_1, data: vec![SYN] },
-        Expr::Verdict { code: RETURN, chain: None },
+        Expr::Cmp { op, sreg: REG_1, data: vec![flags] },
+    ]
+}
+
+/// `ct status dnat`, or with `CMP_EQ` `ct status ! dnat`
+fn is_translated(op: u32) -> [Expr; 3] {
+    let (mask, zero) = (CT_STATUS_DNAT.to_ne_bytes().to_vec(), vec![0; 4]);
+    [
+        Expr::Ct { key: CT_STATUS, direction: None, dreg: REG_1 },
+        Expr::Bitwise { sreg: REG_1, dreg: REG_1, mask, xor: zero.clone() },
+        Expr::Cmp { op, sreg: REG_1, data: zero },
+    ]
+}
+
+/// `ct direction original`
+fn is_original() -> [Expr; 2] {
+    [
+        Expr::Ct { key: CT_DIRECTION, direction: None, dreg: REG_1 },
+        Expr::Cmp { op: CMP_EQ, sreg: REG_1, data: vec![CT_DIR_ORIGINAL] },
     ]
 }
 

@@ -8,8 +8,8 @@ use super::expr::{GOTO, decode_counter, decode_verdict};
 use super::interval::Element;
 use super::rule::{AnonymousSet, Field, nfproto};
 use crate::kernel::netlink::wire::{Attrs, Malformed, Writer, be_u32, be_u64, text};
-use crate::mapping::{Comment, Port, Protocol, Service, Target};
-use crate::ruleset::{ChainName, Counter, Layer, MapName, MapShape, PortData, TABLE};
+use crate::mapping::{Comment, Port, Protocol, Service, Target, Uid, User, UserName};
+use crate::ruleset::{Answer, ChainName, Counter, Layer, MapName, MapShape, PortData, TABLE};
 
 /// What of a set's definition the kernel reports and we care about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,7 @@ pub struct Definition {
     pub foreign: bool,
 }
 
+/// A concatenation takes whole 32-bit words for each part.
 const KEY_LEN: u32 = 8;
 
 impl Definition {
@@ -61,7 +62,7 @@ impl Definition {
         let (data_type, data_len) = data_of(name);
         // The kernel reports verdicts with a length of its own.
         let data = self.data.0 == data_type && (data_len == 0 || self.data.1 == data_len);
-        let key = self.key == (TYPE_SERVICE_KEY, KEY_LEN);
+        let key = self.key == key_of(name);
         let ours = self.flags == flags_of(name) && key && data && !self.foreign;
         ours.then_some(MapShape { size: self.size, counted: self.counted })
     }
@@ -90,7 +91,18 @@ impl Definition {
 const fn flags_of(name: MapName) -> u32 {
     match name {
         MapName::Ports(..) | MapName::Selected(_) => SET_MAP,
-        MapName::Zoned => 0,
+        MapName::Zoned | MapName::Served(_) | MapName::Guarded(_) | MapName::Hidden(_) => 0,
+    }
+}
+
+/// Type and length of a key.
+fn key_of(name: MapName) -> (u32, u32) {
+    match name {
+        MapName::Ports(..) | MapName::Selected(_) | MapName::Zoned | MapName::Hidden(_) => {
+            (TYPE_SERVICE_KEY, KEY_LEN)
+        }
+        MapName::Guarded(_) => (TYPE_ANSWER_KEY, 12),
+        MapName::Served(_) => (TYPE_USER_KEY, 16),
     }
 }
 
@@ -99,7 +111,7 @@ fn data_of(name: MapName) -> (u32, u32) {
     match name {
         MapName::Ports(..) => (TYPE_INET_SERVICE, 2),
         MapName::Selected(_) => (TYPE_VERDICT, 0),
-        MapName::Zoned => (0, 0),
+        MapName::Zoned | MapName::Served(_) | MapName::Guarded(_) | MapName::Hidden(_) => (0, 0),
     }
 }
 
@@ -109,7 +121,7 @@ const PORTS_UDATA: &[u8] =
     &[0, 4, 0, 0, 0, 0, 1, 4, 2, 0, 0, 0, 3, 8, 0, 4, 13, 0, 0, 0, 1, 0, 6, 4, 0, 0, 0, 0];
 const SELECTED_UDATA: &[u8] =
     &[0, 4, 0, 0, 0, 0, 1, 4, 0, 0, 0, 0, 3, 8, 0, 4, 13, 0, 0, 0, 1, 0, 6, 4, 0, 0, 0, 0];
-const ZONED_UDATA: &[u8] = &[0, 4, 0, 0, 0, 0, 3, 8, 0, 4, 13, 0, 0, 0, 1, 0];
+const SET_UDATA: &[u8] = &[0, 4, 0, 0, 0, 0, 3, 8, 0, 4, 13, 0, 0, 0, 1, 0];
 const GATE_UDATA: &[u8] = &[0, 4, 0, 0, 0, 0];
 
 fn field_udata(field: Field, interval: bool) -> Vec<u8> {
@@ -164,7 +176,7 @@ fn write_tail(writer: &mut Writer, id: u32, size: u32, udata: &[u8]) {
 /// The attributes of a map to be made.
 pub fn write_map(writer: &mut Writer, id: u32, name: MapName, shape: MapShape) {
     let flags = flags_of(name);
-    write_head(writer, &name.to_string(), flags, (TYPE_SERVICE_KEY, KEY_LEN));
+    write_head(writer, &name.to_string(), flags, key_of(name));
     if flags & SET_MAP != 0 {
         let (data_type, data_len) = data_of(name);
         writer.attr_u32(NFTA_SET_DATA_TYPE, data_type);
@@ -173,7 +185,7 @@ pub fn write_map(writer: &mut Writer, id: u32, name: MapName, shape: MapShape) {
     let udata = match name {
         MapName::Ports(..) => PORTS_UDATA,
         MapName::Selected(_) => SELECTED_UDATA,
-        MapName::Zoned => ZONED_UDATA,
+        MapName::Zoned | MapName::Served(_) | MapName::Guarded(_) | MapName::Hidden(_) => SET_UDATA,
     };
     write_tail(writer, id, shape.size, udata);
     if shape.counted {
@@ -211,7 +223,6 @@ fn write_value(writer: &mut Writer, attribute: u16, value: &[u8]) {
     writer.close(nest);
 }
 
-/// A concatenation takes whole 32-bit words for each part.
 fn service_key(service: Service) -> [u8; KEY_LEN as usize] {
     let [high, low] = service.port.get().to_be_bytes();
     [service.protocol.number(), 0, 0, 0, high, low, 0, 0]
@@ -247,6 +258,20 @@ pub fn read_comment(data: &[u8]) -> Result<Option<&str>, Malformed> {
 pub fn write_service(writer: &mut Writer, service: Service) {
     let element = writer.nest(NFTA_LIST_ELEM);
     write_value(writer, NFTA_SET_ELEM_KEY, &service_key(service));
+    writer.close(element);
+}
+
+pub fn write_answer(writer: &mut Writer, answer: &Answer) {
+    let element = writer.nest(NFTA_LIST_ELEM);
+    let mut key = service_key(answer.service).to_vec();
+    key.extend(answer.to.port().get().to_be_bytes());
+    key.extend([0; 2]);
+    key.extend(answer.user.iter().flat_map(|user| user.uid.get().to_ne_bytes()));
+    write_value(writer, NFTA_SET_ELEM_KEY, &key);
+    let name = answer.user.as_ref().and_then(|user| user.name.as_deref());
+    if let Some(name) = name {
+        writer.attr(NFTA_SET_ELEM_USERDATA, &comment_udata(name));
+    }
     writer.close(element);
 }
 
@@ -303,6 +328,16 @@ pub fn write_element(writer: &mut Writer, element: &Element) {
     writer.close(nest);
 }
 
+/// The service that a key begins with, and the rest of the key.
+fn split_service(key: &[u8]) -> Result<(Service, &[u8]), Malformed> {
+    let [protocol, 0, 0, 0, high, low, 0, 0, rest @ ..] = key else { return Err(Malformed) };
+    let service = Service {
+        protocol: Protocol::from_number(*protocol).ok_or(Malformed)?,
+        port: Port::new(u16::from_be_bytes([*high, *low])).ok_or(Malformed)?,
+    };
+    Ok((service, rest))
+}
+
 /// One element as it was read. Absent attributes are absent or zero.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Found<'a> {
@@ -342,13 +377,32 @@ impl<'a> Found<'a> {
     }
 
     fn service(&self) -> Result<Service, Malformed> {
-        match *self.key {
-            [protocol, 0, 0, 0, high, low, 0, 0] => Ok(Service {
-                protocol: Protocol::from_number(protocol).ok_or(Malformed)?,
-                port: Port::new(u16::from_be_bytes([high, low])).ok_or(Malformed)?,
-            }),
-            _ => Err(Malformed),
-        }
+        let (service, rest) = split_service(self.key)?;
+        if rest.is_empty() { Ok(service) } else { Err(Malformed) }
+    }
+
+    /// An element of the set of served answers, or of the guarded ones, which have no user; and
+    /// what it has counted.
+    pub fn answer(&self) -> Result<(Answer, Counter), Malformed> {
+        self.lasting()?;
+        let (service, rest) = split_service(self.key)?;
+        let (high, low, user) = match *rest {
+            [high, low, 0, 0] => (high, low, None),
+            [high, low, 0, 0, a, b, c, d] => (high, low, Some([a, b, c, d])),
+            _ => return Err(Malformed),
+        };
+        let to = Target::new(Port::new(u16::from_be_bytes([high, low])).ok_or(Malformed)?);
+        let comment = self.userdata.map(read_comment).transpose()?.flatten();
+        let name = comment.map(|name| UserName::new(name).ok_or(Malformed)).transpose()?;
+        let user = match user {
+            Some(uid) => {
+                let uid = Uid::new(u32::from_ne_bytes(uid)).ok_or(Malformed)?;
+                Some(User { uid, name })
+            }
+            None if self.data.is_none() && name.is_none() => None,
+            None => return Err(Malformed),
+        };
+        Ok((Answer { service, to, user }, self.counter))
     }
 
     fn lasting(&self) -> Result<(), Malformed> {
@@ -366,11 +420,11 @@ impl<'a> Found<'a> {
         Ok((self.service()?, PortData { to, comment }, self.counter))
     }
 
-    /// The service that is in a set.
-    pub fn member(&self) -> Result<Service, Malformed> {
+    /// The service that is in a set, and what it has counted.
+    pub fn member(&self) -> Result<(Service, Counter), Malformed> {
         self.lasting()?;
         let ours = self.data.is_none() && self.userdata.is_none();
-        if ours { self.service() } else { Err(Malformed) }
+        if ours { Ok((self.service()?, self.counter)) } else { Err(Malformed) }
     }
 
     /// The service if the verdict is to go to its chain.

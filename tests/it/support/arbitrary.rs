@@ -1,12 +1,12 @@
 //! Strategies for the values of `portmap::mapping`, for every test that wants any of them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use portmap::mapping::{
-    Comment, Family, INTERFACE_NAME_MAX, InterfacePattern, Mapping, MappingSet, Matches, Port,
-    Protocol, Scope, Selector, Service, Target,
+    Comment, Direct, Family, INTERFACE_NAME_MAX, InterfacePattern, Mapping, MappingSet, Matches,
+    Port, Protocol, Scope, Selector, Service, Target, Uid, User, UserName,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -15,7 +15,7 @@ use proptest::sample::select;
 pub fn mapping_sets() -> impl Strategy<Value = MappingSet> {
     prop::collection::vec(runs(), 0..12).prop_map(|runs| {
         let mappings = runs.into_iter().flatten().collect();
-        MappingSet::new(without_chains(without_unreachable(mappings)))
+        MappingSet::new(agreed(without_chains(without_unreachable(mappings))))
     })
 }
 
@@ -29,7 +29,7 @@ pub fn neighbours(n: usize) -> impl Strategy<Value = Vec<MappingSet>> {
     });
     let whole = prop::collection::vec(prop_oneof![runs(), crowded], 0..8);
     // What each makes of a mapping of the whole: mostly the same.
-    let edits = prop_oneof![4 => Just(0u8), 2 => Just(1), 1 => Just(2), 1 => Just(3), 1 => Just(4)];
+    let edits = prop_oneof![4 => Just(0u8), 2 => Just(1), 4 => 2..7u8];
     let edits = (prop::collection::vec(edits, 8), prop::bool::weighted(0.3));
     let edits = prop::collection::vec(edits, n);
     (whole, edits).prop_map(|(whole, edits)| {
@@ -40,7 +40,7 @@ pub fn neighbours(n: usize) -> impl Strategy<Value = Vec<MappingSet>> {
                 runs.reverse();
             }
             let mappings = runs.into_iter().flatten().collect();
-            MappingSet::new(without_chains(without_unreachable(mappings)))
+            MappingSet::new(agreed(without_chains(without_unreachable(mappings))))
         };
         edits.into_iter().map(variant).collect()
     })
@@ -57,10 +57,19 @@ fn varied(mut run: Vec<Mapping>, edit: u8) -> Vec<Mapping> {
             4 => {
                 mapping.selector = Selector::of(mapping.selector.scope(), mapping.selector.family())
             }
+            5 => mapping.user = mapping.user.is_none().then(someone),
+            6 => {
+                mapping.direct =
+                    if mapping.direct == Direct::Allow { Direct::Refuse } else { Direct::Allow }
+            }
             _ => {}
         }
     }
     run
+}
+
+fn someone() -> User {
+    User { uid: Uid::new(33).expect("a user"), name: UserName::new("www-data") }
 }
 
 /// Neighbouring ports that go to neighbouring ports: 1 to 4 of them.
@@ -79,8 +88,26 @@ pub fn targets() -> impl Strategy<Value = Target> {
 }
 
 pub fn mappings() -> impl Strategy<Value = Mapping> {
-    (services(), targets(), selectors(), prop::option::of(comments()))
-        .prop_map(|(service, to, selector, comment)| Mapping { service, to, selector, comment })
+    let directs = prop_oneof![3 => Just(Direct::Allow), 1 => Just(Direct::Refuse)];
+    let parts = (services(), targets(), selectors(), prop::option::of(comments()));
+    (parts, prop::option::weighted(0.3, users()), directs).prop_map(
+        |((service, to, selector, comment), user, direct)| Mapping {
+            service,
+            to,
+            selector,
+            comment,
+            user,
+            direct,
+        },
+    )
+}
+
+pub fn users() -> impl Strategy<Value = User> {
+    let name = prop_oneof!["[a-z_][a-z0-9_-]{0,15}", "[^\"\\p{Cc}]{1,20}"];
+    let uid = prop_oneof![0..70000u32, 0..u32::MAX];
+    let uid = uid.prop_map(|number| Uid::new(number).expect("below the highest"));
+    (uid, prop::option::of(name))
+        .prop_map(|(uid, name)| User { uid, name: name.and_then(|name| UserName::new(&name)) })
 }
 
 /// Often one of a few, so that services meet.
@@ -162,6 +189,28 @@ fn without_unreachable(mappings: Vec<Mapping>) -> Vec<Mapping> {
         }
     }
     kept
+}
+
+/// One user for all mappings of a service to a target, and one word on each target's direct use. A
+/// port that is mapped to itself has neither.
+fn agreed(mut mappings: Vec<Mapping>) -> Vec<Mapping> {
+    let is_identity = |m: &Mapping| m.to.port() == m.service.port;
+    let itself = |m: &Mapping| Service { port: m.to.port(), ..m.service };
+    let identities: HashSet<Service> =
+        mappings.iter().filter(|m| is_identity(m)).map(itself).collect();
+    let (mut users, mut directs) = (HashMap::new(), HashMap::new());
+    for m in &mut mappings {
+        if is_identity(m) {
+            m.user = None;
+        }
+        if identities.contains(&itself(m)) {
+            m.direct = Direct::Allow;
+        }
+        let user = m.user.take();
+        m.user.clone_from(users.entry((m.service, m.to)).or_insert(user));
+        m.direct = *directs.entry(itself(m)).or_insert(m.direct);
+    }
+    mappings
 }
 
 fn without_chains(mappings: Vec<Mapping>) -> Vec<Mapping> {

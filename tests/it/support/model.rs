@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use portmap::mapping::Service;
+use portmap::mapping::{Service, Target, Uid};
 use portmap::plan::Step;
 use portmap::ruleset::{
-    ChainName, Counter, Counters, Gate, Map, MapName, MapShape, Observed, PortData, Rule, Ruleset,
+    Answer, ChainName, Counter, Counters, Gate, Map, MapName, MapShape, Observed, PortData, Rule,
+    Ruleset,
 };
 
 /// A network namespace, as far as it concerns us.
@@ -31,6 +32,14 @@ struct ModelMap {
     elements: BTreeMap<Service, (PortData, Counter)>,
     /// Of a map to chains, or of a set.
     services: BTreeSet<Service>,
+    answers: BTreeMap<(Service, Target, Option<Uid>), Answer>,
+}
+
+impl ModelMap {
+    fn empty(shape: MapShape) -> Self {
+        let (elements, services, answers) = Default::default();
+        Self { shape, elements, services, answers }
+    }
 }
 
 type Refused = Result<(), String>;
@@ -58,11 +67,7 @@ impl Model {
         };
         for (&name, map) in &observed.ruleset.maps {
             let counter = |service| observed.counters.elements.get(&(name, service)).copied();
-            let mut made = ModelMap {
-                shape: observed.shapes[&name],
-                elements: BTreeMap::new(),
-                services: BTreeSet::new(),
-            };
+            let mut made = ModelMap::empty(observed.shapes[&name]);
             match map {
                 Map::Ports(elements) => {
                     let elements = elements.iter().cloned();
@@ -71,8 +76,11 @@ impl Model {
                     };
                     made.elements = elements.map(counted).collect();
                 }
-                Map::Selected(services) | Map::Zoned(services) => {
+                Map::Selected(services) | Map::Services(services) => {
                     made.services = services.iter().copied().collect();
+                }
+                Map::Answers(answers) => {
+                    made.answers = answers.iter().map(|a| (a.key(), a.clone())).collect();
                 }
             }
             table.maps.insert(name, made);
@@ -101,7 +109,12 @@ impl Model {
                     Map::Ports(map.elements.iter().map(|(s, (t, _))| (*s, t.clone())).collect())
                 }
                 MapName::Selected(_) => Map::Selected(map.services.iter().copied().collect()),
-                MapName::Zoned => Map::Zoned(map.services.iter().copied().collect()),
+                MapName::Zoned | MapName::Hidden(_) => {
+                    Map::Services(map.services.iter().copied().collect())
+                }
+                MapName::Served(_) | MapName::Guarded(_) => {
+                    Map::Answers(map.answers.values().cloned().collect())
+                }
             };
             observed.ruleset.maps.insert(name, content);
             observed.shapes.insert(name, map.shape);
@@ -163,11 +176,7 @@ impl Table {
             Step::AddTable | Step::DeleteTable => unreachable!("not in a table"),
             Step::AddMap { name, shape } => {
                 must(!self.maps.contains_key(name), "there is such a map")?;
-                let map = ModelMap {
-                    shape: *shape,
-                    elements: BTreeMap::new(),
-                    services: BTreeSet::new(),
-                };
+                let map = ModelMap::empty(*shape);
                 self.maps.insert(*name, map);
                 Ok(())
             }
@@ -244,6 +253,23 @@ impl Table {
                 must(there.all(|there| there), "there is no such element")?;
                 must(!services.is_empty(), "nothing to do")
             }
+            Step::AddAnswers { map: name, answers } => {
+                let map = self.maps.get_mut(name).ok_or(NO_MAP)?;
+                let served = matches!(name, MapName::Served(_));
+                for answer in answers {
+                    must(served == answer.user.is_some(), "it is not the set for that")?;
+                    must(map.answers.len() < map.shape.size as usize, FULL)?;
+                    let there = map.answers.insert(answer.key(), answer.clone());
+                    must(there.is_none(), "there is such an element")?;
+                }
+                must(!answers.is_empty(), "nothing to do")
+            }
+            Step::DeleteAnswers { map: name, answers } => {
+                let map = self.maps.get_mut(name).ok_or(NO_MAP)?;
+                let mut there = answers.iter().map(|a| map.answers.remove(&a.key()).is_some());
+                must(there.all(|there| there), "there is no such element")?;
+                must(!answers.is_empty(), "nothing to do")
+            }
             Step::AddRule { chain, before, rule, counter } => {
                 must(self.has_what_is_named(rule), "what it refers to is not there")?;
                 let rules = self.chains.get_mut(chain).ok_or(NO_CHAIN)?;
@@ -271,21 +297,22 @@ impl Table {
     }
 
     fn has_what_is_named(&self, rule: &Rule) -> bool {
-        self.maps.keys().filter(|name| looks_up(rule, **name)).count()
-            == usize::from(is_lookup(rule))
+        self.maps.keys().filter(|name| looks_up(rule, **name)).count() == lookups(rule)
             && match rule {
-                Rule::Gate(hook) => {
-                    let chain = ChainName::Hook(portmap::ruleset::Layer::Trial, *hook);
-                    self.gate.is_some() && self.chains.contains_key(&chain)
-                }
+                Rule::Gate(chain) => self.gate.is_some() && self.chains.contains_key(chain),
                 Rule::Zone => self.gate.is_some(),
                 _ => true,
             }
     }
 }
 
-fn is_lookup(rule: &Rule) -> bool {
-    matches!(rule.modern(), Rule::Lookup(_) | Rule::Dispatch(_) | Rule::Zone)
+/// How many maps and sets a rule names, apart from the gate.
+fn lookups(rule: &Rule) -> usize {
+    match rule.modern() {
+        Rule::Lookup(_) | Rule::Dispatch(_) | Rule::Zone => 1,
+        Rule::Check(rule) => rule.sets().len(),
+        _ => 0,
+    }
 }
 
 fn looks_up(rule: &Rule, map: MapName) -> bool {
@@ -293,13 +320,13 @@ fn looks_up(rule: &Rule, map: MapName) -> bool {
         Rule::Lookup(name) => *name == map,
         Rule::Dispatch(layer) => MapName::Selected(*layer) == map,
         Rule::Zone => MapName::Zoned == map,
+        Rule::Check(rule) => rule.sets().contains(&map),
         _ => false,
     }
 }
 
 fn leads_to(rule: &Rule, chain: ChainName) -> bool {
-    matches!(rule, Rule::Gate(hook)
-        if ChainName::Hook(portmap::ruleset::Layer::Trial, *hook) == chain)
+    matches!(rule, Rule::Gate(to) if *to == chain)
 }
 
 /// A table as it was just made, with a handle for every rule.

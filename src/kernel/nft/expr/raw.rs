@@ -41,6 +41,7 @@ pub const LOOKUP_SREG: Field<u32> = field(c"lookup", sys::NFTNL_EXPR_LOOKUP_SREG
 pub const LOOKUP_DREG: Field<u32> = field(c"lookup", sys::NFTNL_EXPR_LOOKUP_DREG);
 pub const LOOKUP_SET: Field<str> = field(c"lookup", sys::NFTNL_EXPR_LOOKUP_SET);
 pub const LOOKUP_SET_ID: Field<u32> = field(c"lookup", sys::NFTNL_EXPR_LOOKUP_SET_ID);
+pub const LOOKUP_FLAGS: Field<u32> = field(c"lookup", sys::NFTNL_EXPR_LOOKUP_FLAGS);
 pub const IMM_DREG: Field<u32> = field(c"immediate", sys::NFTNL_EXPR_IMM_DREG);
 pub const IMM_DATA: Field<[u8]> = field(c"immediate", sys::NFTNL_EXPR_IMM_DATA);
 pub const IMM_VERDICT: Field<u32> = field(c"immediate", sys::NFTNL_EXPR_IMM_VERDICT);
@@ -59,6 +60,9 @@ pub const FIB_DREG: Field<u32> = field(c"fib", sys::NFTNL_EXPR_FIB_DREG);
 pub const CT_KEY: Field<u32> = field(c"ct", sys::NFTNL_EXPR_CT_KEY);
 pub const CT_DIRECTION: Field<u8> = field(c"ct", sys::NFTNL_EXPR_CT_DIR);
 pub const CT_SREG: Field<u32> = field(c"ct", sys::NFTNL_EXPR_CT_SREG);
+pub const CT_DREG: Field<u32> = field(c"ct", sys::NFTNL_EXPR_CT_DREG);
+pub const REJECT_TYPE: Field<u32> = field(c"reject", sys::NFTNL_EXPR_REJECT_TYPE);
+pub const REJECT_CODE: Field<u8> = field(c"reject", sys::NFTNL_EXPR_REJECT_CODE);
 
 /// `NFT_DATA_VALUE_MAXLEN`: libnftnl 1.2.4 copies whatever length it is given into so many bytes.
 const DATA_MAX: usize = 64;

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use super::*;
 use crate::kernel::netlink::wire::Malformed;
 use crate::mapping::{Matches, Port, Selector, Service, Target};
+use crate::ruleset::{Check, Hook, Layer};
 
 /// Where the elements of an anonymous set come from when a rule is read.
 pub trait Sets {
@@ -54,7 +55,9 @@ impl<'a> Cursor<'a> {
     /// The name of the set that is asked next for the value in `reg`, if one is.
     fn member(&mut self, reg: u32) -> Option<&'a str> {
         match self.rest {
-            [Expr::Lookup { set, sreg, dreg: None, .. }, rest @ ..] if *sreg == reg => {
+            [Expr::Lookup { set, sreg, dreg: None, inverted: false, .. }, rest @ ..]
+                if *sreg == reg =>
+            {
                 self.rest = rest;
                 Some(set)
             }
@@ -96,13 +99,14 @@ pub fn decode(
         cursor.end()?;
         return Ok(read);
     }
-    let rule = match fixed(exprs) {
-        Some(Rule::ForThisHost(_)) => {
+    let rule = match (chain, fixed(exprs, chain)) {
+        (_, Some(Rule::ForThisHost(_))) => {
             let stamp = comment.map(str::parse).transpose().map_err(|()| Malformed)?;
             return Ok((Rule::ForThisHost(stamp), Counter::default()));
         }
-        Some(rule) => rule,
-        None => {
+        (_, Some(rule)) => rule,
+        (ChainName::Check(..), None) => answers(&mut cursor, sets)?,
+        (_, None) => {
             let rule = lookup(&mut cursor, sets)?;
             cursor.end()?;
             rule
@@ -112,11 +116,55 @@ pub fn decode(
     if comment.is_some() { Err(Malformed) } else { Ok((rule, Counter::default())) }
 }
 
-/// The rule of these expressions among those that say the same in every table.
-fn fixed(exprs: &[Expr]) -> Option<Rule> {
-    let [prerouting, output] = Hook::ALL.map(Rule::Gate);
-    let fixed = [Rule::ForThisHost(None), Rule::OnlyNewTcp, prerouting, output, Rule::Zone];
-    fixed.into_iter().find(|rule| encode(rule, Counter::default(), &mut 0).exprs == exprs)
+/// The rule of these expressions among those that say the same in every chain of the kind.
+fn fixed(exprs: &[Expr], chain: ChainName) -> Option<Rule> {
+    let rules = match chain {
+        ChainName::Check(_, check) => fixed_of_check(check),
+        _ => {
+            let [prerouting, output] = Hook::ALL.map(|hook| ChainName::Hook(Layer::Trial, hook));
+            let gates = [Rule::Gate(prerouting), Rule::Gate(output)];
+            [Rule::ForThisHost(None), Rule::OnlyNewTcp, Rule::Zone]
+                .into_iter()
+                .chain(gates)
+                .collect()
+        }
+    };
+    rules.into_iter().find(|rule| encode(rule, Counter::default(), &mut 0).exprs == exprs)
+}
+
+fn fixed_of_check(check: Check) -> Vec<Rule> {
+    let mut rules = vec![Rule::Gate(ChainName::Check(Layer::Trial, check))];
+    let of_layers = [Layer::Active, Layer::Trial]
+        .into_iter()
+        .flat_map(|layer| [CheckRule::RefuseTcp(layer), CheckRule::RefuseOther(layer)]);
+    let checks: Vec<_> = match check {
+        Check::Answers => {
+            vec![CheckRule::OnlyTranslated, CheckRule::OnlyReplies, CheckRule::OnlySynAck]
+        }
+        Check::Direct => {
+            [CheckRule::OnlyOutside, CheckRule::OnlyDirect].into_iter().chain(of_layers).collect()
+        }
+    };
+    rules.extend(checks.into_iter().map(Rule::Check));
+    rules
+}
+
+/// `Answers`, of either layer.
+fn answers(cursor: &mut Cursor, sets: &mut dyn Sets) -> Result<Rule, Malformed> {
+    let protocol = cursor.meta(META_L4PROTO).ok_or(Malformed)?;
+    all_protocols_in(cursor.member(protocol).ok_or(Malformed)?, sets)?;
+    let rules = [Layer::Active, Layer::Trial].map(|layer| Rule::Check(CheckRule::Answers(layer)));
+    // Of the set of protocols only the name differs.
+    let rest = |rule: &Rule| encode(rule, Counter::default(), &mut 0).exprs.split_off(2);
+    rules.into_iter().find(|rule| rest(rule) == cursor.rest).ok_or(Malformed)
+}
+
+fn all_protocols_in(set: &str, sets: &mut dyn Sets) -> Result<(), Malformed> {
+    let (mut found, interval) = sets.elements(set)?;
+    let mut wanted = all_protocols().list;
+    found.sort();
+    wanted.sort();
+    if interval || found != wanted { Err(Malformed) } else { Ok(()) }
 }
 
 /// `Lookup` or `Dispatch`.
@@ -125,13 +173,7 @@ fn lookup(cursor: &mut Cursor, sets: &mut dyn Sets) -> Result<Rule, Malformed> {
     let mut protocol = cursor.meta(META_L4PROTO).ok_or(Malformed)?;
     let mut all_checked = false;
     if let Some(set) = cursor.member(protocol) {
-        let (mut found, interval) = sets.elements(set)?;
-        let mut wanted = all_protocols().list;
-        found.sort();
-        wanted.sort();
-        if interval || found != wanted {
-            return Err(Malformed);
-        }
+        all_protocols_in(set, sets)?;
         all_checked = true;
         protocol = cursor.meta(META_L4PROTO).ok_or(Malformed)?;
     }
@@ -140,7 +182,9 @@ fn lookup(cursor: &mut Cursor, sets: &mut dyn Sets) -> Result<Rule, Malformed> {
         _ => return Err(Malformed),
     };
     let (map, to) = match cursor.next()? {
-        Expr::Lookup { set, sreg, dreg: Some(dreg), .. } if *sreg == protocol => (set, *dreg),
+        Expr::Lookup { set, sreg, dreg: Some(dreg), inverted: false, .. } if *sreg == protocol => {
+            (set, *dreg)
+        }
         _ => return Err(Malformed),
     };
     if word(port) != word(protocol) + 1 {
@@ -238,7 +282,7 @@ fn select(
     };
     let selector = Selector::new(scope, family, matches).ok_or(Malformed)?;
     let comment = comment.map(Comment::new).transpose().map_err(|_| Malformed)?;
-    let mapping = Mapping { service, selector, to: Target::new(to), comment };
+    let mapping = Mapping { selector, comment, ..Mapping::new(service, Target::new(to)) };
     Ok((form.of(Rule::Select(Box::new(mapping))), *counter))
 }
 

@@ -4,6 +4,7 @@ use crate::kernel::netlink::wire::Malformed;
 use crate::kernel::netlink::wire::Messages;
 use crate::mapping::{Port, Selector, Service, Target};
 use crate::plan::Step;
+use crate::ruleset::Layer;
 
 struct NoSets;
 
@@ -23,7 +24,7 @@ fn selecting(source: &str, address: &str) -> Rule {
     let matches = Matches { interfaces: vec![], sources, addresses };
     let selector = Selector::new(Scope::External, Family::Both, matches).unwrap();
     let to = Target::new(Port::new(2990).unwrap());
-    Rule::Select(Box::new(Mapping { service: SERVICE, selector, to, comment: None }))
+    Rule::Select(Box::new(Mapping { selector, ..Mapping::new(SERVICE, to) }))
 }
 
 /// The expressions as libnftnl writes them and our walk reads them.
