@@ -220,7 +220,8 @@ Examples:
     #[command(aliases = ["remove", "reset"], after_help = "\
 Examples:
   sudo portmap clear
-  sudo portmap clear --dry-run")]
+  sudo portmap clear --dry-run
+  sudo portmap clear --persist             after a reboot, too")]
     Clear(Clear),
     /// Print a completion script for a shell.
     #[command(after_help = "\
@@ -383,6 +384,9 @@ pub struct Clear {
     /// Exit with code 2 if there were changes; with --dry-run, if there are.
     #[arg(long)]
     pub detailed_exitcode: bool,
+    /// Restore nothing at boot any more, either.
+    #[arg(long, conflicts_with_all = ["dry_run", "no_history"])]
+    pub persist: bool,
     /// Do not record a generation.
     #[arg(long)]
     pub no_history: bool,

@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 mod apply;
-mod boot;
 mod check;
 mod clear;
 pub mod completions;

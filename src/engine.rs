@@ -13,6 +13,7 @@ mod commit;
 mod drift;
 mod error;
 mod foresight;
+mod next_boot;
 mod observer;
 mod open;
 mod rollback;
@@ -26,12 +27,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::history::History;
+use crate::host::boot::System;
 use crate::kernel::{Extent, Kernel, Snapshot};
 
 pub use apply::ApplyRequest;
-pub use boot::{Forgotten, Restored};
+pub use boot::{Forgotten, Persisting, Replaced, Restored};
 pub use drift::Drift;
 pub use error::{Cause, Effect, Error, Refusal, Result, name};
+pub use next_boot::{Brings, NextBoot};
 pub use observer::{Event, Observer};
 pub use rollback::{RollbackRequest, RolledBack};
 pub use status::{Listing, Status, TrialStatus};
@@ -48,6 +51,8 @@ pub struct Engine<'o, K> {
     /// How long to wait for another portmap that is changing something.
     wait: Duration,
     observer: &'o dyn Observer,
+    /// Whose boot is asked about.
+    system: System,
 }
 
 /// How a change deals with the history and its lock.
@@ -68,7 +73,13 @@ impl<'o, K: Kernel> Engine<'o, K> {
         wait: Duration,
         observer: &'o dyn Observer,
     ) -> Self {
-        Self { kernel, state_dir: state_dir.into(), wait, observer }
+        let (state_dir, system) = (state_dir.into(), System::default());
+        Self { kernel, state_dir, wait, observer, system }
+    }
+
+    /// With another file system than this process has.
+    pub fn of_system(self, system: System) -> Self {
+        Self { system, ..self }
     }
 
     pub fn state_dir(&self) -> &Path {

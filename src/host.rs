@@ -1,8 +1,9 @@
 //! This host, as far as it can be read without its ruleset: files and whose word they are, the
-//! services database.
+//! services database, what is started at boot.
 
 #![forbid(unsafe_code)]
 
+pub mod boot;
 pub mod files;
 pub mod listeners;
 pub mod login;
@@ -12,5 +13,4 @@ mod problem;
 pub mod services;
 pub mod signals;
 pub mod trust;
-pub mod units;
 pub mod user;

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod boot;
 pub mod change;
 pub mod countdown;
 pub mod diagnostic;

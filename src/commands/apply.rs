@@ -9,10 +9,9 @@ use crate::cli::{self, Common};
 use crate::commands::failure::{Failure, Result};
 use crate::commands::input::{self, Rules};
 use crate::commands::outcome::{exit_code, finish};
-use crate::commands::{boot, engine, preview};
+use crate::commands::{engine, preview};
 use crate::engine::{
-    ApplyRequest, Cause, Change, Effect, Ended, Engine, Event, Fate, Observer, Persisted, Refusal,
-    TrialId,
+    ApplyRequest, Cause, Change, Effect, Ended, Engine, Event, Fate, Observer, Refusal, TrialId,
 };
 use crate::kernel::Netlink;
 use crate::mapping::{Digest, GenerationId, MappingSet};
@@ -47,13 +46,13 @@ pub fn run(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result {
         if !texts.is_large() {
             texts.resolve(ui, apply.input.strict)?;
         }
-        return unchanged(ui, common, apply, &names, generation);
+        return unchanged(ui, &engine, apply, &names, generation);
     }
     let (snapshot, rules) = preview::read_both(ui, &mut engine, texts, apply.input.strict)?;
     let request = request(apply, rules, digest);
     let change = engine.apply(&request, snapshot)?;
     let countdown = watcher.countdown.take();
-    let reported = report(ui, common, apply, &request, &change);
+    let reported = report(ui, apply, &request, &change);
     match (change.trial, countdown) {
         (Some((trial, time)), Some(countdown)) => {
             // Where nobody reads any more, the countdown notices.
@@ -112,40 +111,36 @@ fn request(apply: &cli::Apply, rules: Rules, digest: Option<Digest>) -> ApplyReq
 
 fn unchanged(
     ui: &Ui,
-    common: &Common,
+    engine: &Engine<'_, Netlink>,
     apply: &cli::Apply,
     names: &[String],
     generation: GenerationId,
 ) -> Result {
-    let boot = Some(generation);
-    let persisted = apply.persist.then_some(Persisted { before: boot, after: boot });
+    let mut change = Change::none(Rc::new(MappingSet::default()), Some(generation));
+    if apply.persist {
+        let persisting = engine.persisted(generation)?;
+        change.persisted = Some(persisting.persisted);
+        change.next_boot = Some(persisting.next_boot);
+        change.shortfall = persisting.shortfall;
+    }
     if ui.is_json() {
-        let nothing = Change::none(Rc::new(MappingSet::default()), boot);
-        ui.change(&Change { persisted, ..nothing }, Tense::Done)?;
+        ui.change(&change, Tense::Done)?;
     } else {
         input::say_unchanged(ui, names)?;
     }
-    if let Some(persisted) = persisted {
-        boot::say(ui, common, persisted)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    ui.boot_after(&change)?;
+    finish(change, ExitCode::SUCCESS)
 }
 
 /// Prints what a change has come to. Where that fails, the error says that the change was made.
-fn report(
-    ui: &Ui,
-    common: &Common,
-    apply: &cli::Apply,
-    request: &ApplyRequest,
-    change: &Change,
-) -> Result {
+fn report(ui: &Ui, apply: &cli::Apply, request: &ApplyRequest, change: &Change) -> Result {
     let print = || -> anyhow::Result<()> {
         if change.has_effect || ui.is_json() {
             ui.change(change, Tense::Done)?;
         } else {
             input::say_unchanged(ui, &request.sources)?;
         }
-        change.persisted.map_or(Ok(()), |persisted| boot::say(ui, common, persisted))
+        ui.boot_after(change)
     };
     match print() {
         Ok(()) => Ok(exit_code(change.is_change(), apply.detailed_exitcode)),

@@ -15,17 +15,22 @@ pub fn run(ui: &Ui, common: &Common, clear: &cli::Clear) -> Result {
         show(ui, &change, Tense::Ahead)?;
         return Ok(exit_code(change.is_change(), clear.detailed_exitcode));
     }
-    let change = engine.clear(!clear.no_history)?;
-    show(ui, &change, Tense::Done).map_err(|e| match change.is_change() {
-        true => Failure::from(e).after_change(),
-        false => e.into(),
-    })?;
+    let change = match clear.persist {
+        true => engine.clear_for_good()?,
+        false => engine.clear(!clear.no_history)?,
+    };
+    show(ui, &change, Tense::Done).and_then(|()| ui.boot_after(&change)).map_err(
+        |e| match change.is_change() {
+            true => Failure::from(e).after_change(),
+            false => e.into(),
+        },
+    )?;
     let code = exit_code(change.is_change(), clear.detailed_exitcode);
     finish(change, code)
 }
 
 fn show(ui: &Ui, change: &Change, tense: Tense) -> anyhow::Result<()> {
-    if change.is_change() || ui.is_json() {
+    if change.has_effect || ui.is_json() {
         ui.change(change, tense)
     } else {
         ui.say("nothing to do: nothing is mapped")

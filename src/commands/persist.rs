@@ -5,18 +5,21 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::cli::{self, Common};
+use crate::commands::engine;
 use crate::commands::failure::{Failure, Result};
-use crate::commands::{boot, engine};
-use crate::engine::Forgotten;
+use crate::engine::{Forgotten, Persisting};
 use crate::mapping::GenerationId;
+use crate::ui::boot::NextBootJson;
 use crate::ui::{JSON_VERSION, Ui};
 
 #[derive(Serialize)]
 struct Document {
     version: u32,
     changed: bool,
-    /// What boot restores from now on.
+    /// What is persisted from now on.
     persisted: Option<GenerationId>,
+    /// What the next boot brings.
+    boot: Option<NextBootJson>,
 }
 
 pub fn run(ui: &Ui, common: &Common, persist: &cli::Persist) -> Result {
@@ -24,7 +27,7 @@ pub fn run(ui: &Ui, common: &Common, persist: &cli::Persist) -> Result {
     if persist.off {
         let forgotten = engine.forget()?;
         let changed = forgotten == Forgotten::Pointer;
-        let shown = document(ui, changed, None).and_then(|()| {
+        let shown = document(ui, changed, None, None).and_then(|()| {
             ui.say(match forgotten {
                 Forgotten::Pointer => {
                     "nothing is restored at boot from now on; the active mapping stays until then"
@@ -33,14 +36,15 @@ pub fn run(ui: &Ui, common: &Common, persist: &cli::Persist) -> Result {
             })
         });
         shown.map_err(|e| reported(e, changed))?;
-    } else {
-        let persisted = engine.persist()?;
-        let changed = persisted.before != persisted.after;
-        let shown =
-            document(ui, changed, persisted.after).and_then(|()| boot::say(ui, common, persisted));
-        shown.map_err(|e| reported(e, changed))?;
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::SUCCESS)
+    let Persisting { persisted, next_boot, shortfall } = engine.persist()?;
+    let changed = persisted.before != persisted.after;
+    let boot = Some(NextBootJson::from(&next_boot));
+    let shown = document(ui, changed, persisted.after, boot)
+        .and_then(|()| ui.persisted(persisted, &next_boot));
+    shown.map_err(|e| reported(e, changed))?;
+    shortfall.map_or(Ok(ExitCode::SUCCESS), |shortfall| Err(shortfall.into()))
 }
 
 /// What boot does is changed, even if nobody can be told.
@@ -49,9 +53,14 @@ fn reported(error: anyhow::Error, changed: bool) -> Failure {
     if changed { failure.after_change() } else { failure }
 }
 
-fn document(ui: &Ui, changed: bool, persisted: Option<GenerationId>) -> anyhow::Result<()> {
+fn document(
+    ui: &Ui,
+    changed: bool,
+    persisted: Option<GenerationId>,
+    boot: Option<NextBootJson>,
+) -> anyhow::Result<()> {
     match ui.is_json() {
-        true => ui.print_json(&Document { version: JSON_VERSION, changed, persisted }),
+        true => ui.print_json(&Document { version: JSON_VERSION, changed, persisted, boot }),
         false => Ok(()),
     }
 }

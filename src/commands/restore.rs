@@ -18,7 +18,7 @@ pub fn run(ui: &Ui, common: &Common, restore: &cli::Restore) -> Result {
         Restored::Present => {
             nothing(ui, "nothing to do: the kernel has a table of portmap's already")
         }
-        Restored::Generation { number, mappings, change } => {
+        Restored::Generation { number, mappings, instead_of, change } => {
             let mappings = match mappings {
                 1 => "1 mapping".to_owned(),
                 n => format!("{n} mappings"),
@@ -30,6 +30,7 @@ pub fn run(ui: &Ui, common: &Common, restore: &cli::Restore) -> Result {
                 }
             };
             let shown = show(ui, &change, &said);
+            ui.replaced(number, instead_of);
             shown.map_err(|e| match change.is_committed {
                 true => Failure::from(e).after_change(),
                 false => e.into(),

@@ -22,7 +22,11 @@ pub fn run(ui: &Ui, common: &Common, rollback: &cli::Rollback) -> Result {
         RolledBack::Trial(ended) => ended.was_running,
         RolledBack::To(_, change) => change.is_change(),
     };
-    show(ui, &rolled_back).map_err(|e| match is_change {
+    let shown = show(ui, &rolled_back).and_then(|()| match &rolled_back {
+        RolledBack::Trial(_) => Ok(()),
+        RolledBack::To(_, change) => ui.boot_after(change),
+    });
+    shown.map_err(|e| match is_change {
         true => Failure::from(e).after_change(),
         false => e.into(),
     })?;

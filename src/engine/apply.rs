@@ -132,6 +132,8 @@ impl<K: Kernel> Engine<'_, K> {
         let mut change = session.carry_out(goal, Record::New(draft), input)?;
         if request.persist {
             session.persist_change(&mut change);
+        } else {
+            session.look_ahead(&mut change);
         }
         Ok(change)
     }
@@ -153,22 +155,21 @@ impl<K: Kernel> Engine<'_, K> {
     /// Removes everything of portmap's from the kernel.
     pub fn clear(&mut self, keeps_history: bool) -> Result<Change> {
         let locking = if keeps_history { Locking::Required } else { Locking::WithoutHistory };
-        let result = self.session(locking).and_then(|mut session| {
-            let nothing = MappingSet::default();
-            let goal = Goal { connections: Connections::Cut, ..Goal::mapping(&nothing) };
-            let draft = Draft {
-                who: Some(Who::invoking()),
-                command: Command::Clear,
-                sources: Vec::new(),
-                message: None,
-                parent: None,
-                // A mapping of its own, though an empty one: a rollback undoes it.
-                restores: None,
-                trial_until: None,
-            };
-            session.carry_out_ending_trial(goal, draft)
+        let cleared = self.session(locking).and_then(|mut session| {
+            let mut change = session.clear()?;
+            session.look_ahead(&mut change);
+            Ok(change)
         });
-        result.map_err(super::Error::or_without_history)
+        cleared.map_err(super::Error::or_without_history)
+    }
+
+    /// The same, and boot restores nothing any more.
+    pub fn clear_for_good(&mut self) -> Result<Change> {
+        let mut session = self.session(Locking::Required)?;
+        let mut change = session.clear()?;
+        session.forget_after(&mut change);
+        session.look_ahead(&mut change);
+        Ok(change)
     }
 
     /// What [`Engine::clear`] would change. Needs no lock.
@@ -182,6 +183,22 @@ impl<K: Kernel> Engine<'_, K> {
 }
 
 impl<K: Kernel> Session<'_, K> {
+    fn clear(&mut self) -> Result<Change> {
+        let nothing = MappingSet::default();
+        let goal = Goal { connections: Connections::Cut, ..Goal::mapping(&nothing) };
+        let draft = Draft {
+            who: Some(Who::invoking()),
+            command: Command::Clear,
+            sources: Vec::new(),
+            message: None,
+            parent: None,
+            // A mapping of its own, though an empty one: a rollback undoes it.
+            restores: None,
+            trial_until: None,
+        };
+        self.carry_out_ending_trial(goal, draft)
+    }
+
     /// Puts a mapping on trial. A kernel without connection tracking zones refuses the rules for
     /// them: then the trial goes without, and whatever else is wrong will show again.
     fn try_out(

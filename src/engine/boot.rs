@@ -2,14 +2,15 @@
 
 use super::change::{Goal, Record};
 use super::drift::Drift;
-use super::error::{Context, Effect, Refusal, Result};
+use super::error::{Context, Effect, Error, Refusal, Result};
+use super::next_boot::{self, NextBoot};
 use super::observer::Event;
 use super::session::{Session, mapping_of};
 use super::summary::{Change, Persisted};
 use super::{Engine, Locking};
 use crate::history::History;
 use crate::kernel::Kernel;
-use crate::mapping::{GenerationId, Point};
+use crate::mapping::{GenerationId, MappingSet, Point};
 
 /// What [`Engine::restore`] has done.
 #[derive(Debug)]
@@ -21,8 +22,28 @@ pub enum Restored {
     Generation {
         number: GenerationId,
         mappings: usize,
+        /// What was active last, if that was another mapping.
+        instead_of: Option<Replaced>,
         change: Box<Change>,
     },
+}
+
+/// A mapping that was active, and that another one has replaced although nobody asked for that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// `None` for what is not in the history.
+    pub generation: Option<GenerationId>,
+    /// Whether it was in the kernel until now, and not gone before.
+    pub was_live: bool,
+}
+
+/// What became of the wish to have a mapping restored at boot.
+#[derive(Debug)]
+pub struct Persisting {
+    pub persisted: Persisted,
+    pub next_boot: NextBoot,
+    /// Why boot will not restore it.
+    pub shortfall: Option<Error>,
 }
 
 /// What [`Engine::forget`] has done.
@@ -34,12 +55,21 @@ pub enum Forgotten {
 
 impl<K: Kernel> Engine<'_, K> {
     /// Makes boot restore the generation that the kernel holds at this moment.
-    pub fn persist(&mut self) -> Result<Persisted> {
+    pub fn persist(&mut self) -> Result<Persisting> {
         let mut session = self.session(Locking::Required)?;
         session.no_trial_runs()?;
         session.tidy()?;
         let active = session.active().and_then(Point::generation);
         session.persist(active)
+    }
+
+    /// What boot makes of the generation that is active, and persisted already.
+    pub fn persisted(&self, number: GenerationId) -> Result<Persisting> {
+        let history = self.history()?;
+        let at_boot = next_boot::arranged(&self.system, &self.state_dir);
+        let next_boot = NextBoot::of(at_boot, Ok(Some(number)), Some(number.into()), &history);
+        let persisted = Persisted { before: Some(number), after: Some(number) };
+        Ok(Persisting::new(persisted, next_boot))
     }
 
     /// Makes boot restore nothing.
@@ -70,13 +100,22 @@ impl<K: Kernel> Engine<'_, K> {
         let history = History::open(state_dir)?;
         let Some(number) = persisted(&history)? else { return Ok(Restored::Nothing) };
         let mapping = mapping_of(&history, number.into())?;
+        let instead_of = session.replaced_by(number, &mapping, &history);
         let record = Record::Existing(Some(number));
         let change = session.carry_out(Goal::mapping(&mapping), record, None)?;
-        Ok(Restored::Generation { number, mappings: mapping.len(), change: Box::new(change) })
+        let (mappings, change) = (mapping.len(), Box::new(change));
+        Ok(Restored::Generation { number, mappings, instead_of, change })
     }
 }
 
-pub(super) fn persisted(history: &History) -> Result<Option<GenerationId>> {
+impl Persisting {
+    fn new(persisted: Persisted, next_boot: NextBoot) -> Self {
+        let shortfall = next_boot.shortfall().map(|error| error.at_least(Effect::Changed));
+        Self { persisted, next_boot, shortfall }
+    }
+}
+
+fn persisted(history: &History) -> Result<Option<GenerationId>> {
     match history.boot() {
         Ok(boot) => Ok(boot),
         // Read again, to own the error.
@@ -86,12 +125,25 @@ pub(super) fn persisted(history: &History) -> Result<Option<GenerationId>> {
     }
 }
 
+/// The generation that is persisted, if it can be read.
+pub(super) fn restorable(history: &History) -> Result<Option<GenerationId>> {
+    let boot = persisted(history)?;
+    if let Some(number) = boot {
+        history.text(number).context("boot could not restore it")?;
+    }
+    Ok(boot)
+}
+
 impl<K: Kernel> Session<'_, K> {
     /// Makes boot restore what a change has made active. The change is in the kernel: what fails
     /// here is its shortfall.
     pub fn persist_change(&mut self, change: &mut Change) {
         match self.persist(change.generation) {
-            Ok(persisted) => change.persisted = Some(persisted),
+            Ok(Persisting { persisted, next_boot, shortfall }) => {
+                change.persisted = Some(persisted);
+                change.next_boot = Some(next_boot);
+                change.shortfall = change.shortfall.take().or(shortfall);
+            }
             Err(e) => {
                 let effect = if change.is_committed { Effect::Changed } else { Effect::Unchanged };
                 let e = e.context("the mapping is active, but boot does not restore it");
@@ -100,7 +152,7 @@ impl<K: Kernel> Session<'_, K> {
         }
     }
 
-    fn persist(&mut self, generation: Option<GenerationId>) -> Result<Persisted> {
+    fn persist(&mut self, generation: Option<GenerationId>) -> Result<Persisting> {
         let number = generation.ok_or(Refusal::NothingToPersist)?;
         let Some(history) = &mut self.history else { return Err(Refusal::NothingToPersist.into()) };
         if let Some(drift) = Drift::of(&self.view, history)? {
@@ -112,6 +164,60 @@ impl<K: Kernel> Session<'_, K> {
             history.set_boot(number).context("persist")?;
             self.observer.event(Event::BootChanged(generation));
         }
-        Ok(Persisted { before, after: generation })
+        let at_boot = next_boot::arranged(self.system, history.dir());
+        let next_boot = NextBoot::of(at_boot, Ok(generation), Some(number.into()), history);
+        let persisted = Persisted { before, after: generation };
+        Ok(Persisting::new(persisted, next_boot))
+    }
+
+    /// Makes boot restore nothing, after a change that left nothing to restore.
+    pub fn forget_after(&mut self, change: &mut Change) {
+        let Some(history) = &mut self.history else { return };
+        // One that cannot be read is not kept either.
+        let (is_none, before) = match history.boot() {
+            Ok(before) => (before.is_none(), before),
+            Err(_) => (false, None),
+        };
+        if is_none {
+            change.persisted = Some(Persisted { before, after: None });
+            return;
+        }
+        match history.clear_boot().context("nothing is mapped, but boot still restores") {
+            Ok(()) => {
+                self.observer.event(Event::BootChanged(None));
+                change.persisted = Some(Persisted { before, after: None });
+            }
+            Err(e) => {
+                let effect = if change.is_committed { Effect::Changed } else { Effect::Unchanged };
+                change.shortfall.get_or_insert(e.at_least(effect));
+            }
+        }
+    }
+
+    /// Looks at what boot brings after a change, where there is a history to tell it from.
+    pub fn look_ahead(&self, change: &mut Change) {
+        let Some(history) = &self.history else { return };
+        if change.trial.is_none() {
+            let persisted = restorable(history).map_err(drop);
+            let at_boot = self.system.at_boot(history.dir());
+            change.next_boot = Some(NextBoot::of(at_boot, persisted, self.active(), history));
+        }
+    }
+
+    /// What is lost by restoring a generation: the mapping that is in the kernel, or was last.
+    fn replaced_by(
+        &self,
+        number: GenerationId,
+        mapping: &MappingSet,
+        history: &History,
+    ) -> Option<Replaced> {
+        if self.view.observed().is_some() {
+            let is_same = self.view.active().is_empty() || **self.view.active() == *mapping;
+            let generation = history.active(self.view.seen()).and_then(Point::generation);
+            return (!is_same).then_some(Replaced { generation, was_live: true });
+        }
+        let last = history.last_served()?;
+        let is_same = history.is_same_mapping(last.into(), number.into());
+        (!is_same).then_some(Replaced { generation: Some(last), was_live: false })
     }
 }

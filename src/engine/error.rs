@@ -7,6 +7,7 @@ use nix::libc;
 use super::drift::Drift;
 use crate::doctor::Finding;
 use crate::history::{self, Nowhere};
+use crate::host::boot::Missing;
 use crate::kernel::{self, CommitError, conntrack};
 use crate::mapping::{GenerationId, Point};
 
@@ -65,6 +66,8 @@ pub enum Refusal {
     NothingToPersist,
     #[error("what is active is not generation {number} any more: {drift}")]
     Drifted { number: GenerationId, drift: Drift },
+    #[error("generation {number} is persisted, but nothing will restore it at boot: {why}")]
+    NotRestored { number: GenerationId, why: Missing },
     #[error("there is no generation to go back to: {nowhere}")]
     Nowhere { nowhere: Nowhere, last: Option<GenerationId> },
     #[error("generation {number} cannot be read as a rules file")]
@@ -104,6 +107,7 @@ impl Refusal {
             Self::Drifted { .. } => {
                 "apply the rules file again: portmap apply --persist FILE".into()
             }
+            Self::NotRestored { why, .. } => why.help(),
             // A reboot, or a flush by another program.
             Self::Nowhere { last: Some(last), .. } => {
                 format!("`portmap rollback --to {last}` puts back what was active last")

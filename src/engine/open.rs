@@ -43,8 +43,8 @@ impl<K: Kernel> Engine<'_, K> {
             (Locking::WithoutHistory, lock) => (None, lock.ok()),
         };
         let view = still_current(&mut self.kernel, snapshot)?;
-        let kernel = &mut self.kernel;
-        let mut session = Session { kernel, observer, view, history, _lock: lock };
+        let (kernel, system) = (&mut self.kernel, &self.system);
+        let mut session = Session { kernel, observer, system, view, history, _lock: lock };
         match (session.settle().context("settle the history"), locking) {
             (Err(e), Locking::BestEffort) => observer.event(Event::Shortfall(&e)),
             (result, _) => result?,

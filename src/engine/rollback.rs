@@ -47,7 +47,8 @@ impl<K: Kernel> Engine<'_, K> {
         let target = target(history, session.active(), request.to)?;
         let mapping = mapping_of(history, target)?;
         let draft = restoring(Command::Rollback, request.message.clone(), target);
-        let change = session.carry_out_ending_trial(Goal::mapping(&mapping), draft)?;
+        let mut change = session.carry_out_ending_trial(Goal::mapping(&mapping), draft)?;
+        session.look_ahead(&mut change);
         Ok(RolledBack::To(target, change))
     }
 

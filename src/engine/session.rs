@@ -10,12 +10,14 @@ use super::view::{TrialId, View};
 
 use crate::formats::rules;
 use crate::history::{History, Locked, Outcome, Settlement};
+use crate::host::boot::System;
 use crate::kernel::{Extent, Kernel};
 use crate::mapping::{GenerationId, MappingSet, Point};
 
 pub struct Session<'e, K> {
     pub kernel: &'e mut K,
     pub observer: &'e dyn Observer,
+    pub system: &'e System,
     pub view: View,
     /// `None` where no history is kept.
     pub history: Option<Locked>,

@@ -5,8 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Engine;
+use super::boot::restorable;
 use super::drift::Drift;
 use super::error::{Context, Error, Result};
+use super::next_boot::NextBoot;
 use super::view::View;
 use crate::formats::rules;
 use crate::history::{History, Outcome, Seen};
@@ -24,8 +26,10 @@ pub struct Status {
     pub drift: Option<Drift>,
     /// Whether the table was left without mappings, for connections through an earlier one.
     pub is_idle: bool,
-    /// The generation that boot restores.
+    /// The generation that is persisted, whether anything restores it or not.
     pub boot: Option<GenerationId>,
+    /// What the next boot brings; `None` without history.
+    pub next_boot: Option<NextBoot>,
     /// The generation that was active before a reboot or another program removed the table.
     pub lost: Option<GenerationId>,
     /// What of the history cannot be read.
@@ -61,7 +65,7 @@ impl<K: Kernel> Engine<'_, K> {
             Ok(history) => history,
             Err(e) => {
                 let (serving, drift, boot, lost) = (None, None, None, None);
-                let (is_idle, problems) = (view.is_idle(None), vec![e]);
+                let (is_idle, problems, next_boot) = (view.is_idle(None), vec![e], None);
                 return Ok(Status {
                     view,
                     serving,
@@ -69,6 +73,7 @@ impl<K: Kernel> Engine<'_, K> {
                     drift,
                     is_idle,
                     boot,
+                    next_boot,
                     lost,
                     problems,
                     listening,
@@ -78,7 +83,9 @@ impl<K: Kernel> Engine<'_, K> {
         let mut problems = Vec::new();
         let drift = Drift::of(&view, &history).context("compare with the history");
         let drift = known(drift, &mut problems);
+        let before = problems.len();
         let boot = known(restorable(&history), &mut problems);
+        let persisted = if problems.len() == before { Ok(boot) } else { Err(()) };
         let seen = view.seen();
         let lost = match (view.observed(), history.active(seen)) {
             (None, Some(Point::Beginning)) => history.last_served(),
@@ -86,7 +93,20 @@ impl<K: Kernel> Engine<'_, K> {
         };
         let serving = history.serving(seen);
         let is_idle = view.is_idle(Some(&history));
-        Ok(Status { serving, is_idle, trial, drift, boot, lost, problems, view, listening })
+        let at_boot = self.system.at_boot(&self.state_dir);
+        let next_boot = Some(NextBoot::of(at_boot, persisted, serving, &history));
+        Ok(Status {
+            serving,
+            is_idle,
+            trial,
+            drift,
+            boot,
+            next_boot,
+            lost,
+            problems,
+            view,
+            listening,
+        })
     }
 
     fn at_targets(&mut self, mapping: &MappingSet) -> Listening {
@@ -150,15 +170,6 @@ fn known<T>(result: Result<Option<T>>, problems: &mut Vec<Error>) -> Option<T> {
         problems.push(problem);
         None
     })
-}
-
-/// The generation that boot restores, if it can be read.
-fn restorable(history: &History) -> Result<Option<GenerationId>> {
-    let boot = super::boot::persisted(history)?;
-    if let Some(number) = boot {
-        history.text(number).context("boot could not restore it")?;
-    }
-    Ok(boot)
 }
 
 impl Listing {

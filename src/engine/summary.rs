@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::error::Error;
+use super::next_boot::NextBoot;
 use super::view::TrialId;
 use crate::mapping::{GenerationId, MappingSet};
 
@@ -40,6 +41,8 @@ pub struct Change {
     pub is_idle: bool,
     /// What became of the generation that boot restores, if that was asked for.
     pub persisted: Option<Persisted>,
+    /// What the next boot brings, where a change was made that stays.
+    pub next_boot: Option<NextBoot>,
     /// What failed after the kernel was changed.
     pub shortfall: Option<Error>,
 }
@@ -58,6 +61,7 @@ impl Change {
             repairs: Vec::new(),
             is_idle: false,
             persisted: None,
+            next_boot: None,
             shortfall: None,
         }
     }

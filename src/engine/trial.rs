@@ -74,6 +74,8 @@ impl<K: Kernel> Engine<'_, K> {
         let mut change = session.carry_out(goal, Record::Existing(number), None)?;
         if persist {
             session.persist_change(&mut change);
+        } else {
+            session.look_ahead(&mut change);
         }
         Ok(change)
     }

@@ -133,10 +133,9 @@ impl History {
     /// A generation that repaired what others had done repeats the mapping before it: the way
     /// leads past those that would change nothing.
     pub fn rollback_target(&self, active: Option<Point>) -> Result<Point, Nowhere> {
-        let mapping = |header: &Header| (header.mapping_bytes, header.mapping_crc32);
         let is_same = |target: GenerationId| {
-            let active = active.and_then(Point::generation).and_then(|n| self.header(n));
-            active.zip(self.header(target)).is_some_and(|(a, t)| mapping(a) == mapping(t))
+            let active = active.filter(|active| *active != Point::Beginning);
+            active.is_some_and(|active| self.is_same_mapping(active, target.into()))
         };
         let mut target = self.back(active)?;
         let mut seen = BTreeSet::new();
@@ -147,6 +146,17 @@ impl History {
             target = self.back(Some(target))?;
         }
         Ok(target)
+    }
+
+    /// Whether two points have the same mapping; `false` for what is not in the history.
+    pub fn is_same_mapping(&self, one: Point, other: Point) -> bool {
+        let mapping = |point| match point {
+            Point::Beginning => Some((0, crc32fast::hash(b""))),
+            Point::Generation(number) => {
+                self.header(number).map(|header| (header.mapping_bytes, header.mapping_crc32))
+            }
+        };
+        mapping(one).is_some_and(|one| Some(one) == mapping(other))
     }
 
     fn back(&self, from: Option<Point>) -> Result<Point, Nowhere> {

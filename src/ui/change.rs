@@ -4,6 +4,7 @@ use anstyle::AnsiColor;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::boot::NextBootJson;
 use super::escape::visible;
 use super::mapping::ChangeJson;
 use super::{JSON_VERSION, Ui};
@@ -35,6 +36,7 @@ struct Document<'a> {
     generation: Option<GenerationId>,
     trial_seconds: Option<f64>,
     persisted: Option<Persisted>,
+    boot: Option<NextBootJson>,
     warnings: Vec<Diagnostic>,
 }
 
@@ -120,6 +122,7 @@ impl Ui {
             generation: change.generation,
             trial_seconds: change.trial.map(|(_, time)| time.as_secs_f64()),
             persisted: change.persisted,
+            boot: change.next_boot.as_ref().map(NextBootJson::from),
             warnings: self.take_warnings(),
         }
     }

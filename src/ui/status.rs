@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::boot::NextBootJson;
 use super::escape::visible;
 use super::mapping::MappingJson;
 use super::{JSON_VERSION, Table, Ui};
@@ -19,8 +20,10 @@ struct Document {
     /// Whether our table is in the kernel.
     active: bool,
     generation: Option<GenerationId>,
-    /// What boot would bring back.
+    /// The generation that is persisted, whether anything restores it or not.
     persisted: Option<GenerationId>,
+    /// What the next boot brings; null without history.
+    boot: Option<NextBootJson>,
     trial: Option<TrialJson>,
     /// How the table differs from what portmap put there; null if it does not, or if that is
     /// not known.
@@ -101,21 +104,6 @@ impl Ui {
         }
         self.note("`portmap apply` of the rules file repairs it");
     }
-
-    fn boot(&self, status: &Status) -> Result<()> {
-        let serving = status.serving.and_then(Point::generation);
-        match (status.boot, serving) {
-            // What is wrong with the pointer is among the problems.
-            (None, _) if !status.problems.is_empty() => Ok(()),
-            (None, None) => Ok(()),
-            (None, Some(_)) => self.say("not restored at boot; run `portmap persist` to enable"),
-            (boot, serving) if boot == serving => self.say("boot restores it"),
-            (Some(boot), Some(_)) => {
-                self.say(format_args!("boot restores another one: generation {boot}"))
-            }
-            (Some(boot), None) => self.say(format_args!("boot restores generation {boot}")),
-        }
-    }
 }
 
 /// Which generation is active, in a sentence.
@@ -155,6 +143,7 @@ fn document(status: &Status, counted: &[Counted<'_>]) -> Document {
         active: status.view.observed().is_some(),
         generation: status.serving.and_then(Point::generation),
         persisted: status.boot,
+        boot: status.next_boot.as_ref().map(NextBootJson::from),
         trial: status.trial.map(|trial| TrialJson {
             generation: trial.number,
             left_seconds: trial.left.as_secs_f64(),

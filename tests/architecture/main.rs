@@ -50,8 +50,7 @@ const ONLY: [(&str, &str); 17] = [
 ];
 
 /// The files of `commands` that are not verbs. No verb uses another one.
-const SHARED_BY_VERBS: [&str; 7] =
-    ["boot", "engine", "failure", "input", "outcome", "preview", "services"];
+const SHARED_BY_VERBS: [&str; 6] = ["engine", "failure", "input", "outcome", "preview", "services"];
 
 /// The room where unsafe may be; every other one forbids it.
 const UNSAFE: &str = "kernel";

@@ -24,6 +24,7 @@ use portmap::engine::{
 };
 use portmap::formats::rules;
 use portmap::history::{History, Outcome};
+use portmap::host::boot::System;
 use portmap::mapping::{Digest, GenerationId, MappingSet, Protocol, Service};
 use portmap::plan::Step;
 use portmap::ruleset::{ChainName, Hook, Layer, MapName, Observed, PortData, Rule};
@@ -67,7 +68,24 @@ impl Observer for Diary {
 impl Host {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { kernel: FakeKernel::new(None), dir, diary: Diary::default() }
+        let host = Self { kernel: FakeKernel::new(None), dir, diary: Diary::default() };
+        // Boot restores what is persisted, unless a test says otherwise.
+        host.system_file("run/systemd/system/started", "");
+        host.system_file("usr/bin/portmap", "");
+        let state = host.state().display().to_string();
+        let unit = format!(
+            "[Service]\nExecStart=/usr/bin/portmap restore\nEnvironment=PORTMAP_STATE_DIR={state}\n"
+        );
+        host.system_file("etc/systemd/system/portmap-nft.service", &unit);
+        host.system_file(WANTED, &unit);
+        host
+    }
+
+    /// Writes a file of this host's system.
+    fn system_file(&self, path: &str, text: &str) {
+        let path = self.dir.path().join("root").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
     }
 
     /// With these applied one after the other, as generations 1, 2, …, and at that the kernel counts
@@ -87,6 +105,7 @@ impl Host {
 
     fn engine(&self) -> Engine<'_, FakeKernel> {
         Engine::new(self.kernel.clone(), self.state(), Duration::ZERO, &self.diary)
+            .of_system(System::at(self.dir.path().join("root")))
     }
 
     fn request(&self, request: &ApplyRequest) -> Result<Change> {
@@ -152,6 +171,9 @@ impl Host {
         self.state().join(format!("generations/{number:06}.yaml.tmp"))
     }
 }
+
+/// What makes boot start the unit.
+const WANTED: &str = "etc/systemd/system/multi-user.target.wants/portmap-nft.service";
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -16,7 +16,8 @@ fn rebooted() -> Host {
 #[test]
 fn what_is_persisted_comes_back_under_its_own_number() {
     let host = rebooted();
-    let Restored::Generation { number, mappings, change } = host.engine().restore(false).unwrap()
+    let Restored::Generation { number, mappings, change, .. } =
+        host.engine().restore(false).unwrap()
     else {
         panic!("it is persisted")
     };

@@ -157,7 +157,7 @@ fn a_rollback_keeps_the_counters_of_what_stays_and_takes_udp_clients_along() {
 
 #[test]
 fn status_tells_generation_drift_and_boot() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     let status = host.status();
     assert_eq!((&status["active"], &status["generation"]), (&json!(false), &Value::Null));
 
@@ -265,7 +265,7 @@ fn a_table_without_history_is_adopted_by_the_next_apply() {
 
 #[test]
 fn fifty_are_kept_and_the_persisted_one() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.apply(&to(3001));
     host.portmap(["persist"]).run().succeeds();
     for port in 3002..3060 {

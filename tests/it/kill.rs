@@ -89,7 +89,7 @@ struct Story<'a> {
 /// `effect` at the first, second, … call, as long as there are so many. Checks, besides what
 /// [`agree`] checks, that the kernel does what it did before or what the command wants.
 fn at_every(calls: &[&str], effect: &str, story: &Story, check: impl Fn(&Outcome, bool, &str)) {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     let mut run = 0;
     for call in calls {
         each_call(&format!("{call} {effect}"), |when| {
@@ -297,7 +297,7 @@ fn the_disk_of_a_rollback_fails() {
 
 #[test]
 fn a_failed_commit_spoils_no_good_generation() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.portmap(["apply", "--persist", "-"]).stdin(&to(3000)).run().succeeds();
     each_call("restore", |when| {
         host.nft("flush ruleset");

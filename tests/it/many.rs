@@ -12,7 +12,7 @@ fn time() -> Duration {
 
 #[test]
 fn twenty_at_once_make_one_line() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     for i in 0..20 {
         host.file(
             &format!("{i}.yaml"),

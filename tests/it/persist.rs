@@ -12,7 +12,7 @@ fn to(port: u16) -> String {
 
 #[test]
 fn what_is_persisted_comes_back_after_a_reboot() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.apply(&to(3000));
     let table = host.table();
     let document = host.portmap(["persist", "-o", "json"]).run().succeeds().json();
@@ -33,7 +33,7 @@ fn what_is_persisted_comes_back_after_a_reboot() {
 
 #[test]
 fn restore_does_nothing_twice() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.portmap(["apply", "--persist", "-"]).stdin(&to(3000)).run().succeeds();
     host.nft("flush ruleset");
     let first = host.portmap(["restore", "-o", "json"]).run().succeeds().json();
@@ -49,7 +49,7 @@ fn restore_does_nothing_twice() {
 
 #[test]
 fn where_nothing_is_persisted_nothing_is_restored() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     let said = host.portmap(["restore"]).run().succeeds();
     assert!(said.stdout.contains("no mapping is persisted"), "{said}");
     assert!(!host.dir().join("state").exists());
@@ -61,7 +61,7 @@ fn where_nothing_is_persisted_nothing_is_restored() {
 
 #[test]
 fn persist_ends_when_asked() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.portmap(["persist", "--off"]).run().succeeds();
     host.portmap(["persist"]).run().fails_with(1).says("no active generation");
     host.apply(&to(3000));
@@ -78,7 +78,7 @@ fn persist_ends_when_asked() {
 
 #[test]
 fn what_others_have_changed_is_not_persisted() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.apply(&to(3000));
     host.nft("add element inet portmap ports { tcp . 81 : 3001 }");
     host.portmap(["persist"]).run().fails_with(1).says("+ 81/tcp -> 3001").says("apply");
@@ -88,7 +88,7 @@ fn what_others_have_changed_is_not_persisted() {
 
 #[test]
 fn what_is_on_trial_is_not_persisted() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.apply(&to(3000));
     host.portmap(["apply", "--confirm", "1h", "-"]).stdin(&to(4000)).run().succeeds();
     host.portmap(["persist"]).run().fails_with(1).says("on trial");
@@ -103,7 +103,7 @@ fn what_is_on_trial_is_not_persisted() {
 
 #[test]
 fn a_damaged_boot_pointer_is_reported_and_never_taken_for_none() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.portmap(["apply", "--persist", "-"]).stdin(&to(3000)).run().succeeds();
     let pointer = host.dir().join("state/boot");
     for damage in ["", "version: 1\ngeneration: 7\n", "version: 99\n"] {
@@ -127,7 +127,7 @@ fn a_damaged_boot_pointer_is_reported_and_never_taken_for_none() {
 
 #[test]
 fn applying_and_persisting_again_says_what_boot_restores() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.file("rules.yaml", "ports: { 80: 3000 }");
     let apply = ["apply", "--persist", "-o", "json", "rules.yaml"];
     let first = host.portmap(apply).run().succeeds().json();
@@ -143,7 +143,7 @@ fn applying_and_persisting_again_says_what_boot_restores() {
 
 #[test]
 fn restoring_needs_no_place_for_a_lock() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.portmap(["apply", "--persist", "-"]).stdin("ports: { 80: 3000 }").run().succeeds();
     let table = host.table();
     host.nft("flush ruleset");
@@ -151,4 +151,77 @@ fn restoring_needs_no_place_for_a_lock() {
     host.portmap_mounted(setup, ["restore"]).run().succeeds().says("without the lock");
     assert_eq!(host.table(), table);
     assert_eq!(host.status()["generation"], 1);
+}
+
+/// What `persist`, `apply --persist` and `confirm --persist` say where nothing restores.
+#[test]
+fn what_nothing_will_restore_is_said_and_is_exit_code_3() {
+    let host = Namespace::new().that_boots();
+    host.apply(&to(3000));
+    host.portmap(["persist"]).run().succeeds();
+    let boot = json!({ "action": "restore", "generation": 1, "by": "portmap-nft.service",
+                       "same": true, "because": null });
+    assert_eq!(host.status()["boot"], boot);
+    let said = host.portmap(["status"]).run().succeeds().stdout;
+    assert!(said.contains("boot restores it (portmap-nft.service)"), "{said}");
+
+    // Masked, so that it is not enabled by portmap.
+    let unit = host.etc("systemd/system/portmap-nft.service");
+    fs::remove_file(&unit).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &unit).unwrap();
+    let status = host.status();
+    assert_eq!((&status["persisted"], &status["boot"]["action"]), (&json!(1), &json!("nothing")));
+    assert_eq!(status["boot"]["because"], "portmap-nft.service is masked");
+    let said = host.portmap(["status"]).run().succeeds().says("nothing will restore it at boot");
+    assert!(!said.stdout.contains("boot restores"), "{said}");
+    let why = "is persisted, but nothing will restore it at boot: portmap-nft.service is masked";
+    host.portmap(["persist"]).run().fails_with(3).says(why).says("unmask");
+    host.file("rules.yaml", &to(4000));
+    for _ in 0..2 {
+        // The second time there is nothing to do, and still nothing restores it.
+        host.portmap(["apply", "--persist", "rules.yaml"]).run().fails_with(3).says(why);
+    }
+    assert_eq!(host.status()["persisted"], 2);
+    host.portmap(["apply", "--confirm", "1h", "-"]).stdin(&to(5000)).run().succeeds();
+    host.portmap(["confirm", "--persist"]).run().fails_with(3).says(why);
+    // Nothing has to be done for an empty mapping.
+    host.portmap(["clear"]).run().succeeds();
+    let said = host.portmap(["persist"]).run().succeeds().stdout;
+    assert!(said.contains("it is empty: nothing is mapped after a reboot"), "{said}");
+}
+
+#[test]
+fn a_change_says_when_boot_still_brings_another_mapping() {
+    let host = Namespace::new().that_boots();
+    host.portmap(["apply", "--persist", "-"]).stdin(&to(3000)).run().succeeds();
+    let another = "boot still restores another mapping, generation 1 (portmap-nft.service)";
+    host.apply(&to(4000)).says(another).says("`portmap persist` makes it restore this one");
+    host.apply(&to(5000));
+    host.portmap(["rollback"]).run().succeeds().says(another);
+    // Another generation, with the same mapping.
+    let said = host.portmap(["rollback", "1"]).run().succeeds();
+    assert!(!said.stderr.contains("another mapping"), "{said}");
+    host.portmap(["clear"]).run().succeeds().says(another).says("`portmap persist --off`");
+    let said = host.portmap(["apply", "-"]).stdin(&to(3000)).run().succeeds();
+    assert!(!said.stderr.contains("another mapping"), "{said}");
+    let said = host.portmap(["clear", "--persist"]).run().succeeds();
+    assert!(said.stdout.contains("nothing is restored at boot from now on"), "{said}");
+    assert_eq!(host.status()["persisted"], Value::Null);
+    host.portmap(["restore"]).run().succeeds();
+    assert_eq!(host.ruleset(), "");
+}
+
+#[test]
+fn a_restored_mapping_never_replaces_a_live_one_silently() {
+    let host = Namespace::new().that_boots();
+    host.portmap(["apply", "--persist", "-"]).stdin(&to(3000)).run().succeeds();
+    host.apply(&to(4000));
+    let lost = "generation 2 was active last, and is not the one that is persisted";
+    host.portmap(["restore", "--quiet"]).run().succeeds().says(lost).says("portmap rollback 2");
+    let said = host.portmap(["restore"]).run().succeeds();
+    assert!(!said.stderr.contains(lost), "it is the active one now: {said}");
+    // As the service does when it is restarted.
+    host.apply(&to(4000));
+    host.portmap(["clear", "--no-history"]).run().succeeds();
+    host.portmap(["restore"]).run().succeeds().says("was active last");
 }

@@ -53,7 +53,7 @@ ports:
 
 #[test]
 fn every_command_prints_what_its_schema_says() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.file("rules.yaml", RULES);
     host.file("other.yaml", "ports: { 80: 3000, 443: 8443 }");
 

@@ -33,7 +33,7 @@ fn a_damaged_generation_is_named_hides_no_other_and_stops_no_apply() {
         (|text| text.replace("version: 1", "version: 9"), "newer portmap"),
     ];
     for (damage, says) in damages {
-        let host = Namespace::new();
+        let host = Namespace::new().that_boots();
         for port in [3001, 3002, 3003] {
             host.apply(&to(port));
         }
@@ -79,7 +79,7 @@ fn a_changed_mapping_is_noticed() {
 #[test]
 fn what_belongs_to_others_is_not_believed() {
     needs_other_users();
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.portmap(["apply", "--persist", "-"]).stdin(&to(3001)).run().succeeds();
     let state = host.dir().join("state");
     chown(&state, Some(1), None).unwrap();
@@ -122,7 +122,7 @@ fn a_full_disk_refuses_a_change_that_could_not_be_taken_back() {
 
 #[test]
 fn a_read_only_disk_restores_and_shows_but_refuses_changes() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.portmap(["apply", "--persist", "-"]).stdin(&to(3001)).run().succeeds();
     host.file("rules.yaml", &to(3002));
     host.nft("flush ruleset");
@@ -152,7 +152,7 @@ fn a_read_only_disk_restores_and_shows_but_refuses_changes() {
 
 #[test]
 fn a_full_disk_restores() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.portmap(["apply", "--persist", "-"]).stdin(&to(3001)).run().succeeds();
     host.nft("flush ruleset");
     let full = "cp -a $STATE /tmp/.$$; mount -t tmpfs -o size=64k,mode=755 none $STATE; \
@@ -205,7 +205,7 @@ fn status_says_what_boot_could_not_restore() {
         (|path| fs::write(path, "rubbish").unwrap(), "damaged", "000001.yaml"),
     ];
     for (damage, says, listed) in damages {
-        let host = Namespace::new();
+        let host = Namespace::new().that_boots();
         host.portmap(["apply", "--persist", "-"]).stdin(&to(3001)).run().succeeds();
         let said = host.portmap(["status"]).run().succeeds();
         assert!(said.stdout.contains("boot restores it"), "{said}");
@@ -257,7 +257,7 @@ fn a_state_directory_that_is_a_loop_of_links_is_named() {
 
 #[test]
 fn paths_in_commands_to_type_are_quoted() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     let dir = host.dir().join("a dir; it's");
     let portmap = |words: &[&str]| {
         let mut portmap = host.portmap(words).stdin(&to(3001));
@@ -272,7 +272,7 @@ fn paths_in_commands_to_type_are_quoted() {
 /// What fails after the kernel was changed is exit code 3, and says what.
 #[test]
 fn the_exit_code_tells_a_shortfall_from_a_failure() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.apply(&to(3001));
     let boot = host.dir().join("state/boot");
     fs::create_dir(&boot).unwrap();

@@ -34,7 +34,7 @@ struct Stage {
 impl Stage {
     /// The old mapping is active, and both servers run.
     fn new() -> Self {
-        let world = World::new();
+        let world = World::new().that_boots();
         let servers = [world.host.serve("old", 3000), world.host.serve("new", 4000)];
         world.host.apply(OLD);
         world.host.file("new.yaml", NEW);
@@ -87,7 +87,7 @@ fn the_kernel_goes_back_on_time_with_no_process_alive() {
     host.portmap(["persist"]).run().succeeds();
     assert_ne!(host.layout(), table_with_both, "the next command tidies up");
     assert_eq!(host.states(), ["1 active, at boot", "2 reverted"]);
-    let fresh = Namespace::new();
+    let fresh = Namespace::new().that_boots();
     fresh.apply(OLD);
     assert_eq!(host.layout(), fresh.layout());
 }
@@ -236,7 +236,7 @@ fn after_an_expiry_every_command_knows_and_the_next_change_tidies() {
 
 #[test]
 fn a_trial_that_starts_from_nothing_ends_in_nothing() {
-    let world = World::new();
+    let world = World::new().that_boots();
     let host = &world.host;
     let _server = host.serve("new", 4000);
     host.file("new.yaml", NEW);
@@ -257,7 +257,7 @@ fn a_trial_that_starts_from_nothing_ends_in_nothing() {
 
 #[test]
 fn a_mapping_with_selectors_is_tried_and_undone() {
-    let world = World::new().with_second_link();
+    let world = World::new().that_boots().with_second_link();
     let host = &world.host;
     let any = [Listen::Tcp("[::]:3000")];
     let _old = host.serve_at("old", &any);
@@ -287,7 +287,7 @@ fn a_mapping_with_selectors_is_tried_and_undone() {
 
 #[test]
 fn udp_clients_come_back_with_the_command_that_tidies() {
-    let world = World::new();
+    let world = World::new().that_boots();
     let host = &world.host;
     let _servers = [host.serve("old", 5353), host.serve("new", 5454)];
     host.apply("ports: { 53/udp: 5353 }");

@@ -9,6 +9,7 @@
 //! - [`terminal`]: the same at a terminal, with somebody at the keys.
 
 pub mod arbitrary;
+mod boot;
 #[allow(dead_code, reason = "tests/engine uses all of it")]
 pub mod model;
 pub mod namespace;

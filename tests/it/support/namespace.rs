@@ -299,7 +299,7 @@ pub fn belonging_to(command: &mut Command, path: CString) {
 
 /// `steps` may only make system calls that are safe after a fork (signal-safety(7)), and must not
 /// allocate: other threads of the test may have held a lock at the fork.
-fn before_exec(
+pub(super) fn before_exec(
     command: &mut Command,
     mut steps: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
 ) {
@@ -308,7 +308,7 @@ fn before_exec(
         // A test that gives up takes its commands along. A change of user would undo this.
         Ok(set_pdeathsig(Signal::SIGKILL)?)
     };
-    // SAFETY: the callers are in this file, and do as they are told above; prctl(2) is a
+    // SAFETY: the callers are in this directory, and do as they are told above; prctl(2) is a
     // system call.
     unsafe { command.pre_exec(steps) };
 }

@@ -85,6 +85,7 @@ impl Namespace {
         let mut command = self.command(path);
         command.env("PORTMAP_STATE_DIR", self.dir().join("state"));
         command.env_remove("NO_COLOR").current_dir(self.dir());
+        self.mount_own(&mut command);
         Portmap { command, stdin: String::new(), program }
     }
 

@@ -66,6 +66,12 @@ impl World {
         world
     }
 
+    /// Boot restores what the host persists.
+    #[track_caller]
+    pub fn that_boots(self) -> Self {
+        Self { host: self.host.that_boots(), ..self }
+    }
+
     /// A second link to the client, by the host's interface `wg0`.
     #[track_caller]
     pub fn with_second_link(self) -> Self {
