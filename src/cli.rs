@@ -205,6 +205,10 @@ Examples:
   sudo portmap show")]
     Show(Show),
     /// Restore the active mapping after a reboot.
+    ///
+    /// Boot restores it only if something runs `portmap restore` then: portmap-nft.service, which is
+    /// enabled if it is installed, the script for OpenRC or SysV init, or a line in rc.local or at
+    /// @reboot in root's crontab. If nothing does, the exit code is 3.
     #[command(after_help = "\
 Examples:
   sudo portmap persist

@@ -170,7 +170,7 @@ fn status_tells_generation_drift_and_boot() {
     assert!(said.contains("generation 1 is active") && said.contains("boot restores it"), "{said}");
     host.apply(&to(3000));
     let said = host.portmap(["status"]).run().succeeds().stdout;
-    assert!(said.contains("boot restores another one: generation 1"), "{said}");
+    assert!(said.contains("boot restores another mapping, generation 1"), "{said}");
     assert_eq!(host.status()["persisted"], 1);
 
     host.nft("add element inet portmap ports { tcp . 81 : 3001 }");

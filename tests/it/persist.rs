@@ -16,7 +16,10 @@ fn what_is_persisted_comes_back_after_a_reboot() {
     host.apply(&to(3000));
     let table = host.table();
     let document = host.portmap(["persist", "-o", "json"]).run().succeeds().json();
-    assert_eq!(document, json!({ "version": 1, "changed": true, "persisted": 1 }));
+    let boot = json!({ "action": "restore", "generation": 1, "by": "portmap-nft.service",
+                       "same": true, "because": null });
+    let expected = json!({ "version": 1, "changed": true, "persisted": 1, "boot": boot });
+    assert_eq!(document, expected);
     let again = host.portmap(["persist", "-o", "json"]).run().succeeds().json();
     assert_eq!(again["changed"], false);
     host.apply(&to(4000));
@@ -67,7 +70,8 @@ fn persist_ends_when_asked() {
     host.apply(&to(3000));
     host.portmap(["persist"]).run().succeeds();
     let document = host.portmap(["persist", "--off", "-o", "json"]).run().succeeds().json();
-    assert_eq!(document, json!({ "version": 1, "changed": true, "persisted": null }));
+    assert_eq!(document["persisted"], Value::Null);
+    assert_eq!((&document["changed"], &document["boot"]), (&json!(true), &Value::Null));
     let again = host.portmap(["persist", "--off", "-o", "json"]).run().succeeds().json();
     assert_eq!(again["changed"], false);
     host.nft("flush ruleset");
