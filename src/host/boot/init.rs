@@ -92,7 +92,7 @@ impl System {
                 let dirs = ["/usr/lib/systemd/system-generators", "/lib/systemd/system-generators"];
                 let generates =
                     |dir: &&str| self.exists(&format!("{dir}/systemd-rc-local-generator"));
-                if dirs.iter().any(|dir| generates(&dir)) { rc_local.into() } else { Vec::new() }
+                if dirs.iter().any(generates) { rc_local.into() } else { Vec::new() }
             }
             Init::SysV => rc_local.into(),
             Init::OpenRc if self.starts_script(init, "local") => {
