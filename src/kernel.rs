@@ -5,6 +5,7 @@
 
 mod barrier;
 pub mod conntrack;
+pub mod firewall;
 mod netlink;
 mod nft;
 mod sockets;

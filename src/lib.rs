@@ -16,6 +16,7 @@ pub mod cli;
 pub mod commands;
 pub mod doctor;
 pub mod engine;
+pub mod firewall;
 pub mod flows;
 pub mod formats;
 pub mod history;

@@ -12,7 +12,7 @@ use source::{Crate, File, Target, Use};
 
 /// From top to bottom: a room may use those below it. Rooms on the same line may not use each
 /// other.
-const ROOMS: [&str; 12] = [
+const ROOMS: [&str; 14] = [
     "main",
     "commands",
     "cli",
@@ -20,6 +20,7 @@ const ROOMS: [&str; 12] = [
     "engine",
     "doctor",
     "history kernel",
+    "firewall",
     "flows plan story",
     "ruleset",
     "host",

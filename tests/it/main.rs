@@ -9,6 +9,7 @@ mod connections;
 mod docs;
 mod earlier_build;
 mod examples;
+mod firewalls;
 mod foreseen;
 mod history;
 mod iptables;

@@ -1,0 +1,187 @@
+//! Reads the rulesets of everybody: all tables of all families, and legacy iptables beside them.
+
+mod expr;
+mod set;
+
+use std::collections::BTreeMap;
+
+use nix::libc;
+
+use super::netlink::socket::{Request, Socket};
+use super::netlink::wire::{Attrs, Malformed, Message, Writer, be_u32, be_u64, text};
+use super::nft::abi::*;
+use super::nft::query::nft_type;
+use super::nft::read::generation;
+use super::{ATTEMPTS, Error};
+use crate::firewall::{Backend, BaseChain, Chain, Family, Hook, Kind, Rule, Rulesets, Table};
+
+/// `NFT_TABLE_F_DORMANT`
+const DORMANT: u32 = 1;
+/// `NFTA_DEVICE_NAME`
+const DEVICE_NAME: u16 = 1;
+
+/// Tables by family and name.
+type Tables = BTreeMap<(u8, String), Table>;
+
+/// All rules of nftables in this network namespace, as they were at one generation. Begins again
+/// if the ruleset changes meanwhile.
+///
+/// # Errors
+///
+/// [`Error::Restless`] if it keeps changing; without CAP_NET_ADMIN the kernel refuses.
+pub fn read() -> Result<Rulesets, Error> {
+    let mut socket = Socket::open()?;
+    let mut before = generation(&mut socket)?;
+    for _ in 0..ATTEMPTS {
+        let tables = tables(&mut socket);
+        let now = generation(&mut socket)?;
+        match tables {
+            Ok(tables) if now == before => {
+                return Ok(Rulesets { tables, unread: Vec::new() });
+            }
+            Err(error) if now == before && !matches!(error, Error::Interrupted) => {
+                return Err(error);
+            }
+            _ => before = now,
+        }
+    }
+    Err(Error::Restless)
+}
+
+/// Asks for all objects of a kind, of a family or (0) of all.
+fn dump(
+    socket: &mut Socket,
+    (kind, family): (i32, u8),
+    attrs: &[(u16, &str)],
+    mut each: impl FnMut(Message) -> Result<(), Malformed>,
+) -> Result<(), Error> {
+    let request = Request { kind: nft_type(kind), family, dump: true };
+    let write = |writer: &mut Writer| {
+        for (attribute, value) in attrs {
+            writer.attr_str(*attribute, value);
+        }
+    };
+    socket.ask(request, &write, &mut each)
+}
+
+fn tables(socket: &mut Socket) -> Result<Vec<Table>, Error> {
+    let mut order = Vec::new();
+    let mut tables = Tables::new();
+    dump(socket, (libc::NFT_MSG_GETTABLE, 0), &[], |message| {
+        let attrs = message.attrs()?;
+        let number = message.family().ok_or(Malformed)?;
+        let Some(family) = Family::from_number(number) else { return Ok(()) };
+        let name = text(attrs.find(NFTA_TABLE_NAME)?.ok_or(Malformed)?)?.to_owned();
+        let flags = attrs.find(NFTA_TABLE_FLAGS)?.map(be_u32).transpose()?.unwrap_or(0);
+        order.push((number, name.clone()));
+        tables.insert(
+            (number, name.clone()),
+            Table {
+                family,
+                name,
+                backend: Backend::Nftables,
+                dormant: flags & DORMANT != 0,
+                chains: Vec::new(),
+                sets: BTreeMap::new(),
+            },
+        );
+        Ok(())
+    })?;
+    chains(socket, &mut tables)?;
+    set::read(socket, &mut tables)?;
+    rules(socket, &mut tables)?;
+    Ok(order.iter().filter_map(|key| tables.remove(key)).collect())
+}
+
+/// The table that a message is about.
+fn table<'t>(
+    tables: &'t mut Tables,
+    message: &Message,
+    attribute: u16,
+) -> Result<Option<&'t mut Table>, Malformed> {
+    let family = message.family().ok_or(Malformed)?;
+    let name = text(message.attrs()?.find(attribute)?.ok_or(Malformed)?)?;
+    Ok(tables.get_mut(&(family, name.to_owned())))
+}
+
+fn chains(socket: &mut Socket, tables: &mut Tables) -> Result<(), Error> {
+    dump(socket, (libc::NFT_MSG_GETCHAIN, 0), &[], |message| {
+        let Some(table) = table(tables, &message, NFTA_CHAIN_TABLE)? else { return Ok(()) };
+        let attrs = message.attrs()?;
+        let name = text(attrs.find(NFTA_CHAIN_NAME)?.ok_or(Malformed)?)?.to_owned();
+        let base = match attrs.find(NFTA_CHAIN_HOOK)? {
+            Some(hook) => base(attrs, Attrs(hook), table.family)?,
+            None => None,
+        };
+        table.chains.push(Chain { name, base, rules: Vec::new() });
+        Ok(())
+    })
+}
+
+fn base(attrs: Attrs, hook: Attrs, family: Family) -> Result<Option<BaseChain>, Malformed> {
+    let number = |attrs: Attrs, kind| attrs.find(kind)?.map(be_u32).transpose();
+    let Some(at) = number(hook, NFTA_HOOK_HOOKNUM)?.and_then(|n| Hook::from_number(n, family))
+    else {
+        return Ok(None);
+    };
+    let priority = number(hook, NFTA_HOOK_PRIORITY)?.unwrap_or(0) as i32;
+    let kind = match attrs.find(NFTA_CHAIN_TYPE)?.map(text).transpose()? {
+        Some("nat") => Kind::Nat,
+        Some("route") => Kind::Route,
+        _ => Kind::Filter,
+    };
+    let drops = number(attrs, NFTA_CHAIN_POLICY)? == Some(libc::NF_DROP as u32);
+    let mut devices = Vec::new();
+    for attr in hook {
+        match attr? {
+            (NFTA_HOOK_DEV, name) => devices.push(text(name)?.to_owned()),
+            (NFTA_HOOK_DEVS, list) => {
+                for device in Attrs(list) {
+                    let (kind, name) = device?;
+                    if kind == DEVICE_NAME {
+                        devices.push(text(name)?.to_owned());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    devices.sort();
+    devices.dedup();
+    Ok(Some(BaseChain { hook: at, priority, kind, drops, devices }))
+}
+
+fn rules(socket: &mut Socket, tables: &mut Tables) -> Result<(), Error> {
+    dump(socket, (libc::NFT_MSG_GETRULE, 0), &[], |message| {
+        let Some(table) = table(tables, &message, NFTA_RULE_TABLE)? else { return Ok(()) };
+        let mut rule = Rule::default();
+        let mut chain = None;
+        for attr in message.attrs()? {
+            match attr? {
+                (NFTA_RULE_CHAIN, name) => chain = Some(text(name)?),
+                (NFTA_RULE_HANDLE, handle) => rule.handle = be_u64(handle)?,
+                (NFTA_RULE_EXPRESSIONS, list) => rule.exprs = expr::read_all(list)?,
+                (NFTA_RULE_USERDATA, data) => rule.comment = comment(data),
+                _ => {}
+            }
+        }
+        // Rules come chain by chain, mostly in the order of the chains.
+        let chain = chain.ok_or(Malformed)?;
+        if let Some(chain) = table.chains.iter_mut().rev().find(|other| other.name == chain) {
+            chain.rules.push(rule);
+        }
+        Ok(())
+    })
+}
+
+/// The comment among libnftnl's userdata, `libnftnl/udata.h`: type, length, value.
+fn comment(mut data: &[u8]) -> Option<String> {
+    while let [kind, len, rest @ ..] = data {
+        let (value, rest) = rest.split_at_checked(usize::from(*len))?;
+        if *kind == UDATA_COMMENT {
+            return text(value).ok().map(str::to_owned);
+        }
+        data = rest;
+    }
+    None
+}

@@ -1,0 +1,319 @@
+//! What is said of firewalls is what a real connection gets. The rulesets are in tests/firewalls,
+//! in the form that the programs of their names give them.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use portmap::firewall::{
+    Answer, Client, Connection, How, Interface, Judgement, Rulesets, judge, other_nat,
+};
+use portmap::kernel;
+use portmap::mapping::{Port, Protocol, Service};
+
+use crate::support::net::{Ask, Outcome};
+use crate::support::{Namespace, World};
+
+/// Long enough for any answer, and only spent where one is wrongly expected.
+const ANSWERED: Duration = Duration::from_secs(5);
+/// A packet that is dropped is dropped at once; waiting longer shows nothing more.
+const SILENT: Duration = Duration::from_millis(250);
+
+/// portmap's own table, for port 80 to 3000.
+const OURS: &str = "table inet portmap {
+    map ports {
+        type inet_proto . inet_service : inet_service
+        elements = { tcp . 80 : 3000, udp . 80 : 3000 }
+    }
+    chain prerouting {
+        type nat hook prerouting priority -101
+        fib daddr type != local return
+        meta l4proto { tcp, udp } dnat to :meta l4proto . th dport map @ports
+    }
+    chain output {
+        type nat hook output priority -101
+        fib daddr type != local return
+        meta l4proto { tcp, udp } dnat to :meta l4proto . th dport map @ports
+    }
+}";
+
+/// A way to the program.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    outside: bool,
+    protocol: Protocol,
+    address: &'static str,
+}
+
+const WAYS: [Way; 7] = [
+    Way { outside: true, protocol: Protocol::Tcp, address: "192.0.2.1" },
+    Way { outside: true, protocol: Protocol::Tcp, address: "2001:db8::1" },
+    Way { outside: true, protocol: Protocol::Udp, address: "192.0.2.1" },
+    Way { outside: true, protocol: Protocol::Udp, address: "2001:db8::1" },
+    Way { outside: false, protocol: Protocol::Tcp, address: "127.0.0.1" },
+    Way { outside: false, protocol: Protocol::Tcp, address: "2001:db8::1" },
+    Way { outside: false, protocol: Protocol::Udp, address: "192.0.2.1" },
+];
+
+impl Way {
+    fn address(self) -> IpAddr {
+        self.address.parse().unwrap()
+    }
+
+    fn connection(self) -> Connection {
+        let interface = Interface { name: "eth0".to_owned(), index: 10 };
+        Connection {
+            client: match self.outside {
+                true => Client::Outside { interface, address: None },
+                false => Client::Here,
+            },
+            address: self.address(),
+            service: Service { protocol: self.protocol, port: Port::new(80).unwrap() },
+            target: Port::new(3000),
+        }
+    }
+
+    /// Whether the program answers, twice: a firewall can let in the first packet alone.
+    fn is_served(self, world: &World, patience: Duration) -> bool {
+        let to = (self.address(), 80).into();
+        let ask = match self.protocol {
+            Protocol::Udp => Ask::Udp(to),
+            _ => Ask::Tcp(to),
+        };
+        let client = if self.outside { &world.client } else { &world.host };
+        let outcomes = client.ask_all(&[ask], patience);
+        outcomes.iter().all(|Outcome { answer, .. }| *answer == Ok("app".to_owned()))
+    }
+}
+
+fn read(host: &Namespace) -> Rulesets {
+    host.run(kernel::firewall::read).unwrap()
+}
+
+/// A host that serves port 80 with a program on 3000.
+fn serving() -> (World, crate::support::net::Server) {
+    let world = World::new();
+    let app = world.host.serve("app", 3000);
+    world.host.nft_script(OURS);
+    (world, app)
+}
+
+#[derive(Default, Debug)]
+struct Figures {
+    named: usize,
+    unknown: usize,
+    wrong: Vec<String>,
+}
+
+impl Figures {
+    /// Judges every way, and compares with what a client gets.
+    fn add(&mut self, name: &str, world: &World) {
+        let rulesets = read(&world.host);
+        for way in WAYS {
+            let judged = judge(&rulesets, &way.connection());
+            let (expected, patience) = match judged.answer {
+                Answer::CannotTell => {
+                    self.unknown += 1;
+                    continue;
+                }
+                Answer::Accepts => (true, ANSWERED),
+                Answer::Blocks(_) => (false, SILENT),
+            };
+            self.named += 1;
+            if way.is_served(world, patience) != expected {
+                self.wrong.push(format!("{name}, {way:?}: {judged:#?}"));
+            }
+        }
+    }
+}
+
+fn files() -> Vec<(String, String)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/firewalls");
+    let mut files: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read_to_string(&path).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// Loads a ruleset with the program that it is for, by the ending of its name.
+fn load(host: &Namespace, name: &str, text: &str) {
+    let program = match name.rsplit('.').next() {
+        Some("nft") => return host.nft_script(text),
+        Some("v4") => "iptables-nft-restore",
+        Some("v6") => "ip6tables-nft-restore",
+        other => panic!("{name}: what is {other:?} to be loaded with?"),
+    };
+    host.output(host.command(program).arg("-n"), text);
+}
+
+/// `make firewalls` shows what it prints.
+#[test]
+fn no_verdict_is_wrong() {
+    let mut figures = Figures::default();
+    let (world, _app) = serving();
+    let files = files();
+    for (name, text) in &files {
+        world.host.nft_script(&format!("flush ruleset\n{OURS}"));
+        load(&world.host, name, text);
+        // Both families of what iptables wrote are one firewall.
+        let before = figures.unknown;
+        figures.add(name, &world);
+        println!("{name}: {} of {} cannot be told", figures.unknown - before, WAYS.len());
+    }
+    println!(
+        "{} pairs of ruleset and listener: named {}, cannot tell {}, wrong {}",
+        files.len() * WAYS.len(),
+        figures.named,
+        figures.unknown,
+        figures.wrong.len()
+    );
+    assert!(figures.wrong.is_empty(), "{}", figures.wrong.join("\n"));
+    assert!(figures.named * 10 >= (figures.named + figures.unknown) * 8, "{figures:?}");
+}
+
+fn judged(world: &World, way: Way) -> Judgement {
+    judge(&read(&world.host), &way.connection())
+}
+
+#[test]
+fn the_deciding_rule_is_named_and_its_remedy_works() {
+    let (world, _app) = serving();
+    for script in [
+        "table inet fw {
+            chain input {
+                type filter hook input priority 0; policy drop
+                iif lo accept
+                ct state established,related accept
+                tcp dport { 22, 80 } accept
+            }
+        }",
+        "table inet fw {
+            chain more { ct state new tcp dport 1024-65535 reject
+            }
+            chain input { type filter hook input priority 10; jump more
+            }
+        }",
+        "table ip fw {
+            chain early { type filter hook prerouting priority -300; tcp dport 80 drop
+            }
+        }",
+        "table inet fw {
+            chain out { type filter hook output priority 0; ct direction reply tcp sport 3000 drop
+            }
+        }",
+    ] {
+        world.host.nft_script(&format!("flush ruleset\n{OURS}"));
+        world.host.nft_script(script);
+        let way = WAYS[0];
+        let verdict = judged(&world, way);
+        let deciding = verdict.deciding.clone().expect("a rule");
+        assert!(matches!(verdict.answer, Answer::Blocks(_)), "{script}: {verdict:#?}");
+        assert!(!way.is_served(&world, SILENT), "{script}");
+        for command in &deciding.remedy {
+            world.host.nft(command.strip_prefix("nft ").expect("a command for nft"));
+        }
+        let now = judged(&world, way);
+        assert_eq!(now.answer, Answer::Accepts, "{script}: {now:#?}");
+        assert!(way.is_served(&world, ANSWERED), "{script}: {deciding:#?}");
+    }
+}
+
+#[test]
+fn rules_are_shown_as_they_were_written() {
+    let (world, _app) = serving();
+    let rules = [
+        "tcp dport 22 accept",
+        "ip saddr 10.0.0.0/8 tcp dport { 80, 443 } accept",
+        "ct state established,related accept",
+        "iifname \"eth*\" udp dport 1024-65535 drop",
+        "meta l4proto tcp ct original proto-dst 80 drop",
+        "ct status dnat accept",
+        "ip6 saddr fe80::/10 accept",
+        "iifname \"lo\" accept",
+        "fib daddr type local accept",
+        "meta mark 7 return",
+        "meta l4proto tcp reject",
+    ];
+    let body = rules.join("\n");
+    world.host.nft_script(&format!(
+        "table inet fw {{ chain some {{ type filter hook forward priority 0; {body}
+}}
+}}"
+    ));
+    let rulesets = read(&world.host);
+    let table = rulesets.tables.iter().find(|table| table.name == "fw").unwrap();
+    let shown: Vec<String> =
+        table.chains[0].rules.iter().map(|rule| portmap::firewall::text(table, rule)).collect();
+    assert_eq!(shown, rules);
+}
+
+#[test]
+fn who_else_translates_is_found() {
+    let (world, _app) = serving();
+    for (priority, wins) in [(-150, true), (-100, false)] {
+        world.host.nft_script(&format!(
+            "flush ruleset\n{OURS}
+             table ip other {{ chain pre {{
+                type nat hook prerouting priority {priority}; tcp dport 80 redirect to :4000
+             }}
+             }}"
+        ));
+        let _other = world.host.serve("other", 4000);
+        let rulesets = read(&world.host);
+        let found = other_nat(&rulesets, &WAYS[0].connection());
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert_eq!((found[0].wins, found[0].priority), (wins, priority), "{found:#?}");
+        assert!(found[0].certain);
+        let answer = judge(&rulesets, &WAYS[0].connection()).answer;
+        let expected = if wins { Answer::Blocks(How::Translated) } else { Answer::Accepts };
+        assert_eq!(answer, expected);
+        assert_eq!(WAYS[0].is_served(&world, ANSWERED), !wins);
+    }
+}
+
+#[test]
+fn what_is_not_tracked_is_not_translated() {
+    let (world, _app) = serving();
+    world.host.nft_script(
+        "table ip raw {
+            chain pre { type filter hook prerouting priority -300; tcp dport 80 notrack
+            }
+         }",
+    );
+    let verdict = judged(&world, WAYS[0]);
+    assert_eq!(verdict.answer, Answer::Blocks(How::NotTracked), "{verdict:#?}");
+    assert_eq!(
+        verdict.deciding.unwrap().text,
+        "table ip raw, chain pre, rule 1: tcp dport 80 notrack"
+    );
+    assert!(!WAYS[0].is_served(&world, SILENT));
+}
+
+/// The bound is far above what it takes; it is there for work that grows with combinations.
+#[test]
+fn thousands_of_rules_are_read_and_judged_at_once() {
+    let (world, _app) = serving();
+    let rules: String = (0..5000)
+        .map(|n| format!("ip saddr 10.{}.{}.0/24 tcp dport {} accept\n", n / 256, n % 256, 1 + n))
+        .collect();
+    world.host.nft_script(&format!(
+        "table inet fw {{ chain input {{ type filter hook input priority 0; {rules}
+}}
+}}"
+    ));
+    let start = Instant::now();
+    let rulesets = read(&world.host);
+    let read_in = start.elapsed();
+    let start = Instant::now();
+    let verdict = judge(&rulesets, &WAYS[0].connection());
+    println!("5,000 rules: read in {read_in:?}, judged in {:?}", start.elapsed());
+    assert_eq!(verdict.answer, Answer::Accepts, "{verdict:#?}");
+    assert!(start.elapsed() < Duration::from_secs(20));
+}
