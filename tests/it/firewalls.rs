@@ -2,7 +2,8 @@
 //! in the form that the programs of their names give them.
 
 use std::fs;
-use std::net::IpAddr;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,6 @@ use portmap::firewall::{
 use portmap::kernel;
 use portmap::mapping::{Port, Protocol, Service};
 
-use crate::support::net::{Ask, Outcome};
 use crate::support::{Namespace, World};
 
 /// Long enough for any answer, and only spent where one is wrongly expected.
@@ -76,14 +76,40 @@ impl Way {
 
     /// Whether the program answers, twice: a firewall can let in the first packet alone.
     fn is_served(self, world: &World, patience: Duration) -> bool {
-        let to = (self.address(), 80).into();
-        let ask = match self.protocol {
-            Protocol::Udp => Ask::Udp(to),
-            _ => Ask::Tcp(to),
-        };
         let client = if self.outside { &world.client } else { &world.host };
-        let outcomes = client.ask_all(&[ask], patience);
-        outcomes.iter().all(|Outcome { answer, .. }| *answer == Ok("app".to_owned()))
+        client.run(|| self.ask_twice(patience)).is_ok()
+    }
+
+    fn ask_twice(self, patience: Duration) -> io::Result<()> {
+        let to = SocketAddr::new(self.address(), 80);
+        let mut answer = [0; 64];
+        if self.protocol == Protocol::Tcp {
+            let mut stream = TcpStream::connect_timeout(&to, patience)?;
+            stream.set_read_timeout(Some(patience))?;
+            for _ in 0..2 {
+                stream.write_all(b"who are you\n")?;
+                let len = stream.read(&mut answer)?;
+                is_app(&answer[..len])?;
+            }
+            return Ok(());
+        }
+        let any = if self.address().is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(to)?;
+        socket.set_read_timeout(Some(patience))?;
+        for _ in 0..2 {
+            socket.send(b"who are you")?;
+            let len = socket.recv(&mut answer)?;
+            is_app(&answer[..len])?;
+        }
+        Ok(())
+    }
+}
+
+fn is_app(answer: &[u8]) -> io::Result<()> {
+    match answer.starts_with(b"app ") {
+        true => Ok(()),
+        false => Err(io::Error::other("another program, or none")),
     }
 }
 
