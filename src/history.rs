@@ -27,6 +27,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::host::dir::Dir;
 use crate::mapping::GenerationId;
 
 pub use decide::{Nowhere, Seen, Settlement, Stamped, Trial};
@@ -50,31 +51,45 @@ pub struct History {
     has_leftovers: bool,
 }
 
-/// The paths of a state directory.
-#[derive(Clone, Debug)]
+/// A state directory, as far as it is there.
+#[derive(Debug)]
 struct Files {
-    dir: PathBuf,
+    path: PathBuf,
+    top: Option<Dir>,
+    generations: Option<Dir>,
+}
+
+/// The names of the files in it.
+const BOOT: &str = "boot";
+const GENERATIONS: &str = "generations";
+const LOCK: &str = "lock";
+const NAMESPACE: &str = "namespace";
+
+/// Whether a file of this name makes a directory one of portmap's. The first that is made is the
+/// queue for the lock.
+fn is_made_by_us(name: &str) -> bool {
+    matches!(name, GENERATIONS | LOCK | "lock.queue" | BOOT)
 }
 
 impl Files {
-    fn generations(&self) -> PathBuf {
-        self.dir.join("generations")
+    fn open(path: PathBuf) -> Result<Self, Error> {
+        let top = store::open_dir(&path)?;
+        let generations = match &top {
+            Some(top) => top.open_dir(GENERATIONS).map_err(store::in_dir(top, GENERATIONS))?,
+            None => None,
+        };
+        Ok(Self { path, top, generations })
     }
 
+    /// Where a generation's file is, or would be.
     fn generation(&self, number: GenerationId) -> PathBuf {
-        self.generations().join(file_name(number))
+        self.path.join(GENERATIONS).join(file_name(number))
     }
 
-    fn boot(&self) -> PathBuf {
-        self.dir.join("boot")
-    }
-
-    fn lock(&self) -> PathBuf {
-        self.dir.join("lock")
-    }
-
-    fn namespace(&self) -> PathBuf {
-        self.dir.join("namespace")
+    /// `None` if there is no such file.
+    fn open_generation(&self, number: GenerationId) -> Result<Option<Opened>, Error> {
+        let Some(dir) = &self.generations else { return Ok(None) };
+        Opened::open(dir, number)
     }
 }
 
@@ -91,10 +106,10 @@ fn number_of(name: &str) -> Option<GenerationId> {
 impl History {
     /// Lists the generations. Their files are read when they are asked for.
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, Error> {
-        let files = Files { dir: dir.into() };
+        let files = Files::open(dir.into())?;
         let (mut generations, mut has_leftovers) = (BTreeMap::new(), false);
-        if store::check_dir(&files.dir)? && store::check_dir(&files.generations())? {
-            let names = store::names(&files.generations())?;
+        if let Some(dir) = &files.generations {
+            let names = store::names(dir)?;
             let numbers = names.iter().filter_map(|name| number_of(name));
             generations.extend(numbers.map(|number| (number, OnceCell::new())));
             has_leftovers = names.iter().any(|name| store::is_temporary(name));
@@ -103,7 +118,7 @@ impl History {
     }
 
     pub fn dir(&self) -> &Path {
-        &self.files.dir
+        &self.files.path
     }
 
     /// The numbers of all generations that have a file, readable or not.
@@ -127,7 +142,7 @@ impl History {
     pub fn entry(&self, number: GenerationId) -> Option<Result<&Header, &Error>> {
         let cell = self.generations.get(&number)?;
         let read = || {
-            let opened = Opened::open(&self.files.generation(number), number)?;
+            let opened = self.files.open_generation(number)?;
             Ok(opened.map(|opened| opened.header))
         };
         cell.get_or_init(read).as_ref().map(Option::as_ref).transpose()
@@ -152,12 +167,12 @@ impl History {
 
     /// The mapping of a generation, as `apply` accepts it; empty text for the empty mapping.
     pub fn text(&self, number: GenerationId) -> Result<String, Error> {
-        let path = self.files.generation(number);
         let opened = match self.contains(number) {
-            true => Opened::open(&path, number)?,
+            true => self.files.open_generation(number)?,
             false => None,
         };
-        let (_, text) = opened.ok_or(Error::Missing { number, path })?.mapping()?;
+        let missing = || Error::Missing { number, path: self.files.generation(number) };
+        let (_, text) = opened.ok_or_else(missing)?.mapping()?;
         Ok(text)
     }
 
@@ -169,9 +184,9 @@ impl History {
 
     /// The generation that boot restores; `None` if nothing is persisted.
     pub fn boot(&self) -> Result<Option<GenerationId>, &Error> {
-        let read = || match store::check_dir(&self.files.dir)? {
-            true => store::read_boot(&self.files.boot()),
-            false => Ok(None),
+        let read = || match &self.files.top {
+            Some(top) => store::read_boot(top, BOOT),
+            None => Ok(None),
         };
         self.boot.get_or_init(read).as_ref().copied()
     }

@@ -3,12 +3,17 @@
 
 #![forbid(unsafe_code)]
 
+mod accounts;
+mod acl;
 pub mod boot;
+pub mod dir;
+pub mod environment;
 pub mod files;
 pub mod listeners;
 pub mod login;
 pub mod namespace;
 pub mod network;
+pub mod path;
 mod problem;
 pub mod services;
 pub mod signals;

@@ -111,10 +111,12 @@ impl Texts {
             self.understood();
         });
         let understood = self.understood.into_inner().expect("just understood");
-        let loaded = understood.loaded.after(self.gathered.diagnostics);
+        let Gathered { diagnostics, withheld, .. } = self.gathered;
+        let loaded = understood.loaded.after(diagnostics);
         let loaded = if strict { loaded.strict() } else { loaded };
+        let diagnostics = loaded.diagnostics.into_iter().map(|problem| without(&withheld, problem));
         let is_note = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Note;
-        let (notes, problems): (Vec<_>, Vec<_>) = loaded.diagnostics.into_iter().partition(is_note);
+        let (notes, problems): (Vec<_>, Vec<_>) = diagnostics.partition(is_note);
         match loaded.mappings {
             None => Err(Failure::Files(problems)),
             Some(mapping) => {
@@ -123,6 +125,13 @@ impl Texts {
             }
         }
     }
+}
+
+/// Without what the files of these names say: root would tell it to somebody who may not read them.
+fn without(withheld: &[String], problem: Diagnostic) -> Diagnostic {
+    let places = || problem.place.iter().chain(problem.related.iter().map(|(place, _)| place));
+    let is_withheld = places().any(|place| withheld.iter().any(|name| **name == *place.file));
+    if is_withheld { problem.withheld() } else { problem }
 }
 
 /// The kernel already does what the files of these names say.

@@ -49,7 +49,8 @@ pub struct Position {
     pub column: u32,
     /// In characters; 0 is shown like 1.
     pub length: u32,
-    pub excerpt: Box<Excerpt>,
+    /// `None` where what the file says is not to be shown.
+    pub excerpt: Option<Box<Excerpt>>,
 }
 
 /// The part of a line around a column.
@@ -91,7 +92,7 @@ impl Position {
     pub fn new(text: &str, offset: usize, line: Option<u32>, column: u32, length: u32) -> Self {
         let offset = (0..=offset.min(text.len())).rev().find(|&o| text.is_char_boundary(o));
         let (before, after) = text.split_at(offset.unwrap_or(0));
-        Self { line, column, length, excerpt: Box::new(Excerpt::new(before, after)) }
+        Self { line, column, length, excerpt: Some(Box::new(Excerpt::new(before, after))) }
     }
 }
 
@@ -139,6 +140,23 @@ impl Diagnostic {
 
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// The same without anything that the file says: nothing but where it is, and that it is wrong.
+    #[must_use]
+    pub fn withheld(mut self) -> Self {
+        if let Some(position) = self.place.as_mut().and_then(|place| place.position.as_mut()) {
+            position.excerpt = None;
+        }
+        self.message = "something is wrong here; what the file says is not shown, as the user who \
+                        ran sudo may not read it"
+            .into();
+        self.help = self.place.as_ref().map(|place| {
+            let file = super::shell_quoted(&*place.file);
+            format!("as root: `env -u SUDO_UID portmap check {file}`")
+        });
+        self.related.clear();
         self
     }
 

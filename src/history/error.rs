@@ -1,6 +1,7 @@
 //! What can go wrong with the state directory: each error names the file, and has a remedy.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +9,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::header::VERSION;
+use super::{GENERATIONS, STATE_DIR, is_made_by_us};
 use crate::formats::shell_quoted as quoted;
+use crate::host::trust::Distrust;
 use crate::mapping::GenerationId;
 
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +34,7 @@ pub enum Error {
     TooLarge { path: PathBuf, bytes: u64, limit: u64 },
     /// Another user may write here, so root does not use it.
     #[error("{}: not trusted: {why}", path.display())]
-    Untrusted { path: PathBuf, why: String },
+    Untrusted { path: PathBuf, why: String, remedy: String },
     /// Another process holds the lock.
     #[error("{}: locked by {holder}, still after {}", path.display(), humantime::format_duration(*waited))]
     Locked { path: PathBuf, holder: Holder, waited: Duration },
@@ -68,6 +71,17 @@ impl Error {
         move |source| Self::Io { doing, path: path.to_owned(), source }
     }
 
+    /// `asked` is the path that was to be used, the distrusted one a part of the way to it.
+    pub(super) fn untrusted(asked: &Path, distrust: &Distrust) -> Self {
+        // Only what portmap made is portmap's to be changed.
+        let is_ours = distrust.path == asked && is_ours(asked);
+        let remedy = match is_ours {
+            true => distrust.remedy(),
+            false => "use another directory, that only root may write: --state-dir DIR".into(),
+        };
+        Self::Untrusted { path: distrust.path.clone(), why: format!("it {distrust}"), remedy }
+    }
+
     /// The file or directory concerned.
     pub fn path(&self) -> &Path {
         match self {
@@ -101,9 +115,7 @@ impl Error {
             Self::TooLarge { .. } => {
                 format!("portmap does not write such a file: move {path} away, or write less")
             }
-            Self::Untrusted { .. } => {
-                format!("check its content, then run: chown root {path} && chmod go-w {path}")
-            }
+            Self::Untrusted { remedy, .. } => remedy.clone(),
             Self::Locked { .. } => "try again later, or wait longer with --wait".into(),
             Self::OtherNamespace { .. } => {
                 "use another directory for this namespace: --state-dir DIR".into()
@@ -115,6 +127,16 @@ impl Error {
             }
         }
     }
+}
+
+/// Whether it is a file of a state directory, or one itself, and not a directory that was named by
+/// mistake.
+fn is_ours(path: &Path) -> bool {
+    let holds_ours = || {
+        let mut names = fs::read_dir(path).into_iter().flatten().flatten();
+        names.any(|entry| entry.file_name().to_str().is_some_and(is_made_by_us))
+    };
+    !path.is_dir() || path.ends_with(GENERATIONS) || path == Path::new(STATE_DIR) || holds_ours()
 }
 
 fn io_help(errno: Option<Errno>, path: &Path) -> String {

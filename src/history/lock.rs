@@ -1,17 +1,17 @@
 //! One lock for every change to a state directory.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use super::error::{Error, Holder};
+use super::store;
+use crate::host::dir::Dir;
 
 /// How often a waiting process looks again.
 const POLL: Duration = Duration::from_millis(5);
@@ -23,89 +23,118 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock at `path`, waiting up to `wait` for the process that holds it. The directory must
-    /// exist.
+    /// Takes the lock of this name, and waits for the process that holds it. `None` if the directory
+    /// was removed.
     ///
     /// A process that waits holds a second lock meanwhile, the queue. Without it, a process that
     /// gives the lock back and wants it again would have it before any other looks.
-    pub fn take(path: &Path, wait: Duration) -> Result<Self, Error> {
-        let until = Deadline(Instant::now().checked_add(wait));
+    pub fn take(dir: &Dir, name: &str, until: Deadline) -> Result<Option<Self>, Error> {
         let locked = || {
-            let holder = Holder { process: holder(path) };
-            Error::Locked { path: path.to_owned(), holder, waited: wait }
+            let (path, holder) = (dir.path().join(name), Holder { process: holder(dir, name) });
+            Error::Locked { path, holder, waited: until.wait }
         };
-        let queue = path.with_extension("queue");
-        let next = acquire(&queue, until).map_err(Error::io("lock", &queue))?.ok_or_else(locked)?;
-        let file = acquire(path, until).map_err(Error::io("lock", path))?.ok_or_else(locked)?;
+        let queue = format!("{name}.queue");
+        let next = match acquire(dir, &queue, until)? {
+            Acquired::Lock(next) => next,
+            Acquired::Late => return Err(locked()),
+            Acquired::Gone => return Ok(None),
+        };
+        let file = match acquire(dir, name, until)? {
+            Acquired::Lock(file) => file,
+            Acquired::Late => return Err(locked()),
+            Acquired::Gone => return Ok(None),
+        };
         drop(next);
         // For the message to those who wait. On a full or read-only disk they are told less; the
         // lock holds all the same.
         let _ = file.set_len(0).and_then(|()| writeln!(&*file, "{}", std::process::id()));
-        Ok(Self { _file: file })
+        Ok(Some(Self { _file: file }))
     }
 }
 
-/// `None` is later than the clock can say.
+/// Until when to wait.
 #[derive(Clone, Copy)]
-struct Deadline(Option<Instant>);
+pub struct Deadline {
+    wait: Duration,
+    /// `None` is later than the clock can say.
+    end: Option<Instant>,
+}
 
 impl Deadline {
+    pub fn after(wait: Duration) -> Self {
+        Self { wait, end: Instant::now().checked_add(wait) }
+    }
+
     fn left(self) -> Duration {
-        self.0.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
+        self.end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
     }
 }
 
-/// `None` if another process still holds it at the end.
-fn acquire(path: &Path, until: Deadline) -> io::Result<Option<Flock<File>>> {
-    let mut file = open(path)?;
+enum Acquired {
+    Lock(Flock<File>),
+    /// Another process still holds it at the end.
+    Late,
+    /// The directory is not there any more.
+    Gone,
+}
+
+fn acquire(dir: &Dir, name: &str, until: Deadline) -> Result<Acquired, Error> {
+    let path = dir.path().join(name);
+    let failed = || Error::io("lock", &path);
+    let Some(mut file) = open(dir, name)? else { return Ok(Acquired::Gone) };
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(held) if is_at(&held, path)? => return Ok(Some(held)),
-            // The directory was removed and made again while we waited: what we hold is not the
-            // lock any more.
-            Ok(_) => file = open(path)?,
+            Ok(held) => {
+                let meta = held.metadata().map_err(failed())?;
+                let there = dir.identity(name).map_err(failed())?;
+                if there == Some((meta.dev(), meta.ino())) {
+                    return Ok(Acquired::Lock(held));
+                }
+                // It was removed and made again while we waited: what we hold is not the lock any
+                // more.
+                match open(dir, name)? {
+                    Some(new) => file = new,
+                    None => return Ok(Acquired::Gone),
+                }
+            }
             Err((back, Errno::EWOULDBLOCK)) => {
                 file = back;
                 let left = until.left();
                 if left.is_zero() {
-                    return Ok(None);
+                    return Ok(Acquired::Late);
                 }
                 thread::sleep(POLL.min(left));
             }
             Err((back, Errno::EINTR)) => file = back,
-            Err((_, errno)) => return Err(errno.into()),
+            Err((_, errno)) => return Err(failed()(errno.into())),
         }
     }
 }
 
 /// Readable by root only: a process that can open a file can lock it, and keep all others out.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).mode(0o600).custom_flags(O_NOFOLLOW | O_NONBLOCK);
-    let file = match options.clone().write(true).create(true).open(path) {
-        // What changes only the kernel (restore, clear) can be locked on a read-only disk too.
-        Err(e) if e.kind() == ErrorKind::ReadOnlyFilesystem => options.open(path).or(Err(e)),
-        result => result,
-    }?;
+/// `None` if the directory was removed.
+fn open(dir: &Dir, name: &str) -> Result<Option<File>, Error> {
+    let path = dir.path().join(name);
+    // What changes only the kernel (restore, clear) can be locked on a read-only disk too.
+    let file = match dir.open_or_create(name, 0o600) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(Error::io("lock", &path))?,
+    };
+    let meta = file.metadata().map_err(Error::io("lock", &path))?;
+    if !meta.is_file() {
+        return Err(Error::Damaged { path, what: "it is not a regular file".into() });
+    }
     // It is truncated later: through a hard link that would be another file.
-    if file.metadata()?.nlink() > 1 {
-        return Err(Errno::EMLINK.into());
+    if meta.nlink() > 1 {
+        return Err(Error::io("lock", &path)(Errno::EMLINK.into()));
     }
-    Ok(file)
+    dir.judge(&file, &path).map_err(store::found("lock", &path))?;
+    Ok(Some(file))
 }
 
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let held = file.metadata()?;
-    match fs::symlink_metadata(path) {
-        Ok(there) => Ok((held.dev(), held.ino()) == (there.dev(), there.ino())),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
-fn holder(path: &Path) -> Option<(i32, Option<String>)> {
+fn holder(dir: &Dir, name: &str) -> Option<(i32, Option<String>)> {
     let mut text = String::new();
-    open(path).ok()?.take(32).read_to_string(&mut text).ok()?;
+    dir.file(name).ok()??.take(32).read_to_string(&mut text).ok()?;
     let pid = text.trim_end().parse().ok().filter(|&pid| pid > 0)?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok();
     Some((pid, name.map(|name| name.trim_end().to_owned())))

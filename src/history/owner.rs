@@ -4,28 +4,31 @@
 //! another table, the same directory would be judged by a stamp that says nothing about it.
 
 use super::error::Error;
-use super::{Files, store};
+use super::{NAMESPACE, store};
+use crate::host::dir::Dir;
 use crate::host::namespace::NetworkNamespace;
 
 /// Refuses the directory of another namespace that still exists; otherwise it belongs to this one
 /// from now on. Only under the lock.
 ///
 /// Where it cannot be written down (a full or read-only disk), the next command tries again.
-pub fn claim(files: &Files) -> Result<(), Error> {
-    let path = files.namespace();
+pub fn claim(top: &Dir) -> Result<(), Error> {
     let Ok(current) = NetworkNamespace::current() else { return Ok(()) };
     // One that cannot be read is written anew: it protects from a mistake, not from an attack.
-    let text = store::read_small(&path).ok().flatten();
+    let text = store::read_small(top, NAMESPACE).ok().flatten();
     let text = text.and_then(|bytes| String::from_utf8(bytes).ok());
     let owner = text.and_then(|text| serde_yaml::from_str::<NetworkNamespace>(&text).ok());
     match owner {
         Some(owner) if owner == current => return Ok(()),
         Some(owner) if owner.exists() => {
-            return Err(Error::OtherNamespace { path: files.dir.clone(), inode: owner.inode() });
+            return Err(Error::OtherNamespace {
+                path: top.path().to_owned(),
+                inode: owner.inode(),
+            });
         }
         _ => {}
     }
     let text = serde_yaml::to_string(&current).expect("a text and a number");
-    let _ = store::replace(&path, &[text.as_bytes()]);
+    let _ = store::replace(top, NAMESPACE, &[text.as_bytes()]);
     Ok(())
 }

@@ -9,9 +9,12 @@ use std::time::Duration;
 use super::decide::{Seen, Settlement};
 use super::error::Error;
 use super::header::{self, Draft, HEADER_MAX, Header, MAPPING_MAX, Outcome};
-use super::lock::Lock;
+use super::lock::{Deadline, Lock};
 use super::store::{self, Opened};
-use super::{Files, History, number_of, owner};
+use super::{
+    BOOT, GENERATIONS, History, LOCK, NAMESPACE, file_name, is_made_by_us, number_of, owner,
+};
+use crate::host::dir::Dir;
 use crate::mapping::{GenerationId, Point};
 
 /// How many generations [`Locked::prune`] keeps.
@@ -21,6 +24,8 @@ pub const KEEP: usize = 50;
 #[derive(Debug)]
 pub struct Locked {
     history: History,
+    top: Dir,
+    generations: Dir,
     _lock: Lock,
 }
 
@@ -36,15 +41,21 @@ impl History {
     /// Makes the directory if it is missing, takes the lock, removes what a killed writer left half
     /// written, and lists the generations.
     pub fn lock(dir: impl Into<PathBuf>, wait: Duration) -> Result<Locked, Error> {
-        let files = Files { dir: dir.into() };
-        store::make_dir(&files.dir)?;
-        store::check_dir(&files.dir)?;
-        check_recognised(&files)?;
-        let lock = Lock::take(&files.lock(), wait)?;
-        owner::claim(&files)?;
-        store::make_dir(&files.generations())?;
-        store::check_dir(&files.generations())?;
-        for dir in [&files.dir, &files.generations()] {
+        let path = dir.into();
+        let until = Deadline::after(wait);
+        let (top, lock) = loop {
+            let top = store::make_dir(&path)?;
+            check_recognised(&top)?;
+            // Where the directory was removed and made again meanwhile, it is another lock.
+            if let Some(lock) = Lock::take(&top, LOCK, until)?
+                && top.is_at_its_path().map_err(store::found("open directory", &path))?
+            {
+                break (top, lock);
+            }
+        };
+        owner::claim(&top)?;
+        let generations = top.make_dir(GENERATIONS).map_err(store::in_dir(&top, GENERATIONS))?;
+        for dir in [&top, &generations] {
             match store::sweep(dir, is_written_by_us) {
                 // What changes only the kernel goes on.
                 Err(Error::Io { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
@@ -52,26 +63,24 @@ impl History {
                 result => result?,
             }
         }
-        Ok(Locked { history: History::open(files.dir)?, _lock: lock })
+        let history = History::open(path)?;
+        Ok(Locked { history, top, generations, _lock: lock })
     }
 }
 
 /// The names of the files that are written by way of a temporary one.
 fn is_written_by_us(name: &str) -> bool {
-    matches!(name, "boot" | "namespace") || number_of(name).is_some()
+    matches!(name, BOOT | NAMESPACE) || number_of(name).is_some()
 }
 
 /// A directory that holds something else is not taken over: `--state-dir /etc` is a mistake.
-fn check_recognised(files: &Files) -> Result<(), Error> {
-    let names = store::names(&files.dir)?;
-    // The first that is made is the queue for the lock.
-    let ours =
-        |name: &String| matches!(name.as_str(), "generations" | "lock" | "lock.queue" | "boot");
-    if names.is_empty() || names.iter().any(ours) {
+fn check_recognised(top: &Dir) -> Result<(), Error> {
+    let names = store::names(top)?;
+    if names.is_empty() || names.iter().any(|name| is_made_by_us(name)) {
         Ok(())
     } else {
         let what = "it has files of others, and none of portmap's".into();
-        Err(Error::NotOurs { path: files.dir.clone(), what })
+        Err(Error::NotOurs { path: top.path().to_owned(), what })
     }
 }
 
@@ -113,7 +122,7 @@ impl Locked {
     fn next_number(&self, kernel: Option<GenerationId>) -> Result<GenerationId, Error> {
         // A pointer that cannot be read prevents nothing; `persist` reports it.
         let known = self.numbers().next_back().max(self.boot().ok().flatten());
-        let exhausted = || Error::Exhausted { path: self.files.generations() };
+        let exhausted = || Error::Exhausted { path: self.generations.path().to_owned() };
         match (known.max(kernel), known) {
             (None, _) => Ok(GenerationId::FIRST),
             (Some(highest), known) => match (highest.successor(), known) {
@@ -131,20 +140,20 @@ impl Locked {
     }
 
     fn open_file(&self, number: GenerationId) -> Result<Opened, Error> {
-        let path = self.files.generation(number);
-        Opened::open(&path, number)?.ok_or(Error::Missing { number, path })
+        let missing = || Error::Missing { number, path: self.files.generation(number) };
+        Opened::open(&self.generations, number)?.ok_or_else(missing)
     }
 
     fn write(&mut self, header: Header, mapping: &[u8]) -> Result<(), Error> {
-        let path = self.files.generation(header.number);
         let head = header::encode(&header);
         for (bytes, limit) in [(head.len(), HEADER_MAX), (mapping.len(), MAPPING_MAX)] {
             let bytes = bytes as u64;
             if bytes > limit {
+                let path = self.files.generation(header.number);
                 return Err(Error::TooLarge { path, bytes, limit });
             }
         }
-        store::replace(&path, &[head.as_bytes(), mapping])?;
+        store::replace(&self.generations, &file_name(header.number), &[head.as_bytes(), mapping])?;
         self.history.generations.insert(header.number, OnceCell::from(Ok(Some(header))));
         Ok(())
     }
@@ -174,14 +183,14 @@ impl Locked {
     /// Makes boot restore `number`, which must be a readable generation.
     pub fn set_boot(&mut self, number: GenerationId) -> Result<(), Error> {
         self.text(number)?;
-        store::replace(&self.files.boot(), &[header::encode_boot(number).as_bytes()])?;
+        store::replace(&self.top, BOOT, &[header::encode_boot(number).as_bytes()])?;
         self.history.boot = OnceCell::from(Ok(Some(number)));
         Ok(())
     }
 
     /// Makes boot restore nothing.
     pub fn clear_boot(&mut self) -> Result<(), Error> {
-        store::remove(self.dir(), [self.files.boot()])?;
+        store::remove(&self.top, [BOOT.to_owned()])?;
         self.history.boot = OnceCell::from(Ok(None));
         Ok(())
     }
@@ -191,8 +200,8 @@ impl Locked {
     pub fn prune(&mut self, active: Option<Point>) -> Result<(), Error> {
         let Ok(boot) = self.boot() else { return Ok(()) };
         let surplus = self.prunable(KEEP, active, boot);
-        let files = surplus.iter().map(|number| self.files.generation(*number));
-        store::remove(&self.files.generations(), files)?;
+        let files = surplus.iter().map(|number| file_name(*number));
+        store::remove(&self.generations, files)?;
         self.history.generations.retain(|number, _| !surplus.contains(number));
         Ok(())
     }

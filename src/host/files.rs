@@ -2,19 +2,22 @@
 //! are written in place of a file. Nothing here blocks on a path that is not a regular file.
 
 use std::collections::HashMap;
-use std::fs::{self, Metadata, OpenOptions};
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
+use rustix::fs::FileType;
 
 use crate::formats::diagnostic::{Diagnostic, Place, Position};
 
 use crate::formats::rules::{self, Facts, Shape, Source};
 use crate::formats::shell_quoted;
 
+use super::dir;
+use super::path::{self, Found};
 use super::problem::{Outcome, cannot, whole};
 use super::trust::Caller;
 
@@ -30,6 +33,9 @@ pub struct Gathered {
     pub sources: Vec<Source>,
     /// Errors, in the order of the arguments.
     pub diagnostics: Vec<Diagnostic>,
+    /// The names of files that whoever asked root to read them may not read: what they say is not
+    /// to be shown.
+    pub withheld: Vec<String>,
 }
 
 /// Reads files, the `*.yaml` and `*.yml` of directories in lexical order, and standard input for
@@ -89,12 +95,15 @@ impl Gatherer {
 
     fn path(&mut self, path: &Path) {
         let name = path.display().to_string();
-        let outcome = match path.as_os_str().as_bytes() {
-            b"-" | b"/dev/stdin" => self.stdin(),
-            _ => match fs::metadata(path) {
-                Ok(metadata) if metadata.is_dir() => return self.directory(path, &name),
-                Ok(metadata) => self.file(path, &name, &metadata),
-                Err(error) => Err(cannot("open", &name, &error)),
+        let outcome = match descriptor(path) {
+            Some(0) => self.stdin(),
+            Some(number) => self.descriptor(number, &name),
+            None => match path::find(path, self.caller) {
+                Ok(found) if found.kind() == FileType::Directory => {
+                    return self.directory(&found, path, &name);
+                }
+                Ok(found) => self.file(&found, &name),
+                Err(error) => Err(not_found(&name, error)),
             },
         };
         self.take(outcome);
@@ -107,10 +116,10 @@ impl Gatherer {
         }
     }
 
-    fn directory(&mut self, path: &Path, name: &str) {
-        let files = match rule_files(path) {
+    fn directory(&mut self, found: &Found, path: &Path, name: &str) {
+        let files = match rule_files(found) {
             Ok(files) => files,
-            Err(error) => return self.take(Err(cannot("read", name, &error))),
+            Err(error) => return self.take(Err(not_found(name, error))),
         };
         if files.is_empty() {
             let diagnostic = whole(name, "the directory has no `*.yaml` or `*.yml` file")
@@ -118,11 +127,11 @@ impl Gatherer {
             return self.take(Err(diagnostic));
         }
         for file in files {
-            let name = file.display().to_string();
-            let outcome = match fs::metadata(&file) {
-                Ok(metadata) if metadata.is_dir() => Err(subdirectory(&name)),
-                Ok(metadata) => self.file(&file, &name, &metadata),
-                Err(error) => Err(cannot("open", &name, &error)),
+            let name = path.join(&file).display().to_string();
+            let outcome = match found.entry(&file) {
+                Ok(found) if found.kind() == FileType::Directory => Err(subdirectory(&name)),
+                Ok(found) => self.file(&found, &name),
+                Err(error) => Err(not_found(&name, error)),
             };
             self.take(outcome);
         }
@@ -137,57 +146,80 @@ impl Gatherer {
         from_bytes(name, bytes)
     }
 
-    fn file(&mut self, path: &Path, name: &str, metadata: &Metadata) -> Outcome<Source> {
-        let is_handed_over = is_own_descriptor(path);
-        let may_block = is_handed_over && metadata.file_type().is_fifo();
-        if !may_block {
-            check_kind(metadata, name)?;
-        }
-        let mut options = OpenOptions::new();
-        let nonblock = if may_block { OFlag::empty() } else { OFlag::O_NONBLOCK };
-        options.read(true).custom_flags((nonblock | OFlag::O_CLOEXEC | OFlag::O_NOCTTY).bits());
-        let file = options.open(path).map_err(|error| cannot("open", name, &error))?;
-        let metadata =
-            file.metadata().map_err(|error| cannot("read the attributes of", name, &error))?;
-        if !may_block {
-            check_kind(&metadata, name)?;
-        }
-        let identity = (metadata.dev(), metadata.ino());
-        if let Some(first) = self.seen.insert(identity, name.into()) {
-            return Err(
-                whole(name, &format!("this is the same file as {first}")).help("give it once")
-            );
-        }
-        if !is_handed_over {
-            self.caller.check(&file, path, name, &metadata)?;
+    fn file(&mut self, found: &Found, name: &str) -> Outcome<Source> {
+        check_kind(found.kind(), name)?;
+        self.first_time(found.identity(), name)?;
+        let file = found.file().map_err(|error| not_found(name, error))?;
+        if !found.is_readable_by_invoker(&file) {
+            self.gathered.withheld.push(name.into());
         }
         from_bytes(name, read_limited(file, name)?)
     }
+
+    /// A descriptor that this process was given, as a shell makes one for `<(…)`: whoever gave it
+    /// has opened it already, as with standard input.
+    fn descriptor(&mut self, number: u32, name: &str) -> Outcome<Source> {
+        let file = File::open(format!("/proc/self/fd/{number}"))
+            .map_err(|error| cannot("open", name, &error))?;
+        let metadata =
+            file.metadata().map_err(|error| cannot("read the attributes of", name, &error))?;
+        if !metadata.file_type().is_fifo() {
+            check_kind(FileType::from_raw_mode(metadata.mode()), name)?;
+        }
+        self.first_time((metadata.dev(), metadata.ino()), name)?;
+        from_bytes(name, read_limited(file, name)?)
+    }
+
+    fn first_time(&mut self, identity: (u64, u64), name: &str) -> Outcome<()> {
+        match self.seen.insert(identity, name.into()) {
+            None => Ok(()),
+            Some(first) => {
+                Err(whole(name, &format!("this is the same file as {first}")).help("give it once"))
+            }
+        }
+    }
 }
 
-/// Whether `path` is a descriptor of this process, as a shell makes for `<(…)`: opened by the
-/// user's shell. A named FIFO is not one, as it could block.
-fn is_own_descriptor(path: &Path) -> bool {
-    let text = path.as_os_str().as_bytes();
-    let of_process = [&b"/dev/fd/"[..], b"/proc/self/fd/"];
-    let is_descriptor = of_process.iter().any(|prefix| text.starts_with(prefix));
-    let number = path.file_name().map(Path::new);
-    let Some(number) = number.filter(|_| is_descriptor) else { return false };
-    let target = fs::read_link(Path::new("/proc/self/fd").join(number));
-    target.is_ok_and(|target| {
-        target.as_os_str().as_bytes().starts_with(b"pipe:[")
-            || fs::metadata(target).is_ok_and(|metadata| metadata.is_file())
-    })
+/// The number of a descriptor of this process, if `path` is exactly the name of one; a longer path
+/// may lead out of there again.
+fn descriptor(path: &Path) -> Option<u32> {
+    let path = match path.as_os_str().as_bytes() {
+        b"-" | b"/dev/stdin" => return Some(0),
+        path => path,
+    };
+    let number =
+        [&b"/dev/fd/"[..], b"/proc/self/fd/"].iter().find_map(|at| path.strip_prefix(*at))?;
+    let is_number = !number.is_empty() && number.iter().all(u8::is_ascii_digit);
+    is_number.then(|| std::str::from_utf8(number).ok()?.parse().ok())?
 }
 
-fn check_kind(metadata: &Metadata, name: &str) -> Outcome<()> {
-    let kind = metadata.file_type();
-    let what = match () {
-        () if kind.is_file() => return Ok(()),
-        () if kind.is_dir() => "a directory",
-        () if kind.is_fifo() => "a FIFO",
-        () if kind.is_socket() => "a socket",
-        () => "a device",
+/// What could not be found, or is not believed.
+fn not_found(name: &str, error: path::Error) -> Diagnostic {
+    let distrust = match error {
+        path::Error::Io(error) => return cannot("open", name, &error),
+        path::Error::Distrust(distrust) => distrust,
+    };
+    let message = format!("{} {distrust}", distrust.path.display());
+    // What is done about another program's directory, portmap cannot know.
+    let is_ours = !distrust.is_of_directory() || distrust.path == Path::new(DIRECTORY);
+    let help = match is_ours {
+        true => distrust.remedy(),
+        false => format!(
+            "move the file to a directory where only root may write, such as {DIRECTORY}; or check \
+             what it says, and run `portmap … - < {}`",
+            shell_quoted(name)
+        ),
+    };
+    whole(name, &message).help(help)
+}
+
+fn check_kind(kind: FileType, name: &str) -> Outcome<()> {
+    let what = match kind {
+        FileType::RegularFile => return Ok(()),
+        FileType::Directory => "a directory",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        _ => "a device",
     };
     let path = shell_quoted(name);
     Err(whole(name, &format!("this is {what}, not a file"))
@@ -201,16 +233,13 @@ fn subdirectory(name: &str) -> Diagnostic {
     )
 }
 
-fn rule_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let is_hidden = path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"."));
-        let extension = path.extension().map(OsStrExt::as_bytes);
-        if !is_hidden && matches!(extension, Some(b"yaml" | b"yml")) {
-            files.push(path);
-        }
-    }
+fn rule_files(directory: &Found) -> path::Result<Vec<OsString>> {
+    let mut files = dir::names(&directory.directory(false)?)?;
+    files.retain(|name| {
+        let is_hidden = name.as_bytes().starts_with(b".");
+        let extension = Path::new(name).extension().map(OsStrExt::as_bytes);
+        !is_hidden && matches!(extension, Some(b"yaml" | b"yml"))
+    });
     files.sort();
     Ok(files)
 }

@@ -5,6 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use super::environment;
 use crate::mapping::Uid;
 
 /// The number of a user, wherever this host keeps its users (getpwnam(3), nsswitch.conf(5)); `None`
@@ -27,8 +28,7 @@ impl Who {
     /// Through sudo the user who called it, otherwise the real user.
     pub fn invoking() -> Self {
         let real = nix::unistd::getuid().as_raw();
-        let env = |name: &str| std::env::var(name).ok();
-        Self::behind(real, env, |uid| {
+        Self::behind(real, environment::var, |uid| {
             let user = nix::unistd::User::from_uid(uid.into());
             user.ok().flatten().map(|user| user.name)
         })

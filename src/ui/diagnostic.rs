@@ -101,9 +101,10 @@ impl Text<'_> {
         color: &str,
     ) -> fmt::Result {
         let Some(position) = place.and_then(|p| p.position.as_ref()) else { return Ok(()) };
-        let (start, width) = marker(&position.excerpt, position.length);
+        let Some(excerpt) = &position.excerpt else { return Ok(()) };
+        let (start, width) = marker(excerpt, position.length);
         self.painted(f, BLUE, &format!(" {:>gutter$} |", number(position)))?;
-        writeln!(f, " {}", line(&position.excerpt))?;
+        writeln!(f, " {}", line(excerpt))?;
         self.painted(f, BLUE, &format!(" {:gutter$} |", ""))?;
         write!(f, " {:start$}", "")?;
         self.painted(f, color, &"^".repeat(width))?;

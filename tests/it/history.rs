@@ -317,8 +317,10 @@ fn opened(host: &Namespace, words: &[&str]) -> Vec<String> {
     strace.arg(crate::support::portmap::PROGRAM).args(words).current_dir(host.dir());
     host.output(strace.env("PORTMAP_STATE_DIR", host.dir().join("state")), "");
     let log = std::fs::read_to_string(log).unwrap();
-    let name = |line: &str| Some(line.split_once("/generations/")?.1.split('"').next()?.to_owned());
-    log.lines().filter_map(name).filter(|name| !name.is_empty()).collect()
+    // By name, in a directory that is open already.
+    let name = |line: &str| Some(line.split('"').nth(1)?.to_owned());
+    let is_generation = |name: &String| name.starts_with("000") && name.contains(".yaml");
+    log.lines().filter_map(name).filter(is_generation).collect()
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn apply_is_killed() {
 
 #[test]
 fn the_first_apply_is_killed() {
-    killed(&["mkdir", "chmod", "fsync", "rename", "write"], &FIRST_APPLY);
+    killed(&["mkdir", "fchmod", "fsync", "rename", "write"], &FIRST_APPLY);
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn the_disk_of_an_apply_fails() {
 
 #[test]
 fn the_disk_of_the_first_apply_fails() {
-    fails(&FIRST_APPLY, &["mkdir", "chmod", "write", "fsync", "rename"]);
+    fails(&FIRST_APPLY, &["mkdir", "fchmod", "write", "fsync", "rename"]);
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn on_trial(header: Header) -> Header {
 fn history<'a>(headers: impl IntoIterator<Item = &'a Header>) -> History {
     let cell = |header: &Header| (header.number, OnceCell::from(Ok(Some(header.clone()))));
     History {
-        files: Files { dir: "/nonexistent".into() },
+        files: Files { path: "/nonexistent".into(), top: None, generations: None },
         generations: headers.into_iter().map(cell).collect(),
         boot: OnceCell::from(Ok(None)),
         has_leftovers: false,

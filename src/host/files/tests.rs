@@ -57,11 +57,11 @@ fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
 }
 
-const ANYONE: Caller = Caller { user: 1000, invoked_by: None };
+const ANYONE: Caller = Caller::Ordinary;
 
 /// Root, invoked by whoever runs the tests.
 fn root() -> Caller {
-    Caller { user: 0, invoked_by: Some(Uid::effective().as_raw()) }
+    Caller::Root { invoked_by: Some(Uid::effective().as_raw()) }
 }
 
 fn names(gathered: &Gathered) -> Vec<&str> {
@@ -172,14 +172,16 @@ fn root_refuses_what_others_may_write() {
     assert_eq!(dir.answer(&file, ANYONE), "");
     assert_eq!(
         dir.answer(&file, root()),
-        "DIR/a.yaml: error: every user may write the file\nhelp: run `chmod go-w DIR/a.yaml`\n"
+        "DIR/a.yaml: error: DIR/a.yaml is open to all: every user may write it (mode 0666)\n\
+         help: run `chmod go-w DIR/a.yaml`\n"
     );
     chmod(&file, 0o644);
     chmod(&dir.0, 0o777);
     assert_eq!(
         dir.answer(&file, root()),
-        "DIR/a.yaml: error: every user may replace files in DIR\n\
-         help: run `chmod go-w DIR`, or move the file\n"
+        "DIR/a.yaml: error: DIR is open to all: every user may replace files in it (mode 0777)\n\
+         help: move the file to a directory where only root may write, such as /etc/portmap; or \
+         check what it says, and run `portmap … - < DIR/a.yaml`\n"
     );
     chmod(&dir.0, 0o1777);
     assert_eq!(dir.answer(&file, root()), "");
@@ -191,7 +193,7 @@ fn root_looks_where_a_link_leads() {
     symlink(dir.file("a.yaml", b"a"), other.0.join("link.yaml")).expect("symlink");
     chmod(&dir.0, 0o777);
     let said = dir.answer(&other.0.join("link.yaml"), root());
-    assert!(said.contains("every user may replace files in DIR\n"), "{said}");
+    assert!(said.contains("DIR is open to all: every user may replace files in it"), "{said}");
 }
 
 /// Listed in tests/needs-root.
@@ -204,14 +206,14 @@ fn root_refuses_what_belongs_to_others() {
     let said = dir.answer(&file, root());
     assert_eq!(
         said,
-        "DIR/a.yaml: error: DIR/a.yaml belongs to user 12345: root uses only files of root and \
-         of the user who ran sudo\nhelp: check what it says, then run `chown root DIR/a.yaml`\n"
+        "DIR/a.yaml: error: DIR/a.yaml belongs to uid 12345, not to root (mode 0644)\n\
+         help: check what it says, then run `chown root DIR/a.yaml`\n"
     );
-    let invoked = Caller { user: 0, invoked_by: Some(12345) };
+    let invoked = Caller::Root { invoked_by: Some(12345) };
     assert_eq!(dir.answer(&file, invoked), "");
     chmod(&file, 0o664);
     let said = dir.answer(&file, invoked);
-    assert!(said.contains("its group may write the file"), "{said}");
+    assert!(said.contains("is open to a group"), "{said}");
 }
 
 #[test]
@@ -255,4 +257,17 @@ fn paths_in_commands_are_quoted() {
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("mkfifo");
     let said = dir.answer(&fifo, ANYONE);
     assert!(said.ends_with("`portmap … - < 'DIR/a fifo'`\n"), "{said}");
+}
+
+#[test]
+fn only_the_name_of_a_descriptor_is_one() {
+    for (path, number) in [("-", 0), ("/dev/stdin", 0), ("/dev/fd/0", 0), ("/proc/self/fd/63", 63)]
+    {
+        assert_eq!(descriptor(Path::new(path)), Some(number), "{path}");
+    }
+    for path in
+        ["/dev/fd/", "/dev/fd/../../tmp/x", "/dev/fd/3/x", "/dev/fd/+3", "/dev//fd/3", "fd/3"]
+    {
+        assert_eq!(descriptor(Path::new(path)), None, "{path}");
+    }
 }
