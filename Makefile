@@ -30,7 +30,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help deps build-deps build built install uninstall apply demo test lint bench \
+.PHONY: help deps build-deps build built install uninstall apply demo test firewalls lint bench \
         bench-deps dist deb rpm test-install test-boot test-packages test-ansible clean
 
 help: ## list the targets
@@ -123,6 +123,9 @@ test: deps ## run all tests
 	tests/hooks/run $(TARGET)/debug/portmap
 	@$(foreach name,$(LEFT_OUT),echo "left out, as it needs root: $(name)";)
 	packaging/private.sh cargo test --locked $(if $(LEFT_OUT),-- $(addprefix --skip ,$(LEFT_OUT)))
+
+firewalls: deps ## compare what is said of other rulesets with real connections
+	cargo test --locked --test it firewalls -- --nocapture
 
 lint: build-deps ## check formatting, clippy and documentation; warnings are errors
 	@packaging/deps.sh lint

@@ -1,6 +1,8 @@
-//! Reads the rulesets of everybody: all tables of all families, and legacy iptables beside them.
+//! Reads the rulesets of everybody: all tables of all families over netlink; of legacy iptables,
+//! whether it has rules.
 
 mod expr;
+mod legacy;
 mod set;
 
 use std::collections::BTreeMap;
@@ -37,7 +39,7 @@ pub fn read() -> Result<Rulesets, Error> {
         let now = generation(&mut socket)?;
         match tables {
             Ok(tables) if now == before => {
-                return Ok(Rulesets { tables, unread: Vec::new() });
+                return Ok(Rulesets { tables, unread: legacy::unread() });
             }
             Err(error) if now == before && !matches!(error, Error::Interrupted) => {
                 return Err(error);
