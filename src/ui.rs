@@ -13,6 +13,7 @@ pub mod history;
 pub mod mapping;
 mod observer;
 mod progress;
+mod refusals;
 pub mod status;
 mod table;
 mod terminal;

@@ -46,6 +46,12 @@ impl<'a> Run<'a> {
         format!("port{s} {}", self.to())
     }
 
+    /// `, user www-data, direct refuse`; nothing if anybody may answer, and use the target.
+    pub fn terms(&self) -> String {
+        let Mapping { user, direct, .. } = self.first;
+        user_in_words(user, user) + &direct_in_words(*direct, *direct)
+    }
+
     /// ` (local, ipv4)`; nothing if it is for everyone.
     fn restriction(&self) -> String {
         match &self.first.selector {
@@ -59,8 +65,7 @@ impl Display for Run<'_> {
     /// `80/tcp -> 3000 (local, ipv4), user www-data  # the shop`
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {}{}", self.service(), self.to(), self.restriction())?;
-        f.write_str(&user_in_words(&self.first.user, &self.first.user))?;
-        f.write_str(&direct_in_words(self.first.direct, self.first.direct))?;
+        f.write_str(&self.terms())?;
         match &self.first.comment {
             Some(comment) => write!(f, "  # {comment}"),
             None => Ok(()),

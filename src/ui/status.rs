@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::boot::NextBootJson;
 use super::escape::visible;
 use super::mapping::MappingJson;
+use super::refusals::{self, Refusals};
 use super::{JSON_VERSION, Table, Ui};
 use crate::doctor::{Holder, holders};
 use crate::engine::{Drift, Status, TrialStatus};
@@ -47,6 +48,8 @@ struct Entry {
     protocol: &'static str,
     #[serde(flatten)]
     mapping: MappingJson,
+    #[serde(flatten)]
+    refusals: Refusals,
     /// Connections, as the kernel's NAT sees each once; null where a map is too large to count.
     connections: Option<u64>,
     bytes: Option<u64>,
@@ -76,6 +79,12 @@ impl Ui {
                 self.gap()?;
             }
             self.say(generation(status))?;
+        }
+        if let Some(observed) = status.view.observed() {
+            let serving = status.view.serving();
+            for sentence in refusals::sentences(observed, layer(status), serving) {
+                self.say(sentence)?;
+            }
         }
         if let Some(drift) = &status.drift {
             self.drift(drift);
@@ -162,6 +171,7 @@ impl From<&Counted<'_>> for Entry {
             port: service.port.get(),
             protocol: service.protocol.name(),
             mapping: MappingJson::from(counted.mapping),
+            refusals: counted.refusals,
             connections: counted.counter.map(|c| c.packets),
             bytes: counted.counter.map(|c| c.bytes),
             listeners: counted.holders.as_ref().map(|h| h.iter().map(Holder::to_json).collect()),
@@ -173,12 +183,18 @@ impl From<&Counted<'_>> for Entry {
 struct Counted<'a> {
     mapping: &'a Mapping,
     counter: Option<Counter>,
+    refusals: Refusals,
     /// Who listens at the target; `None` if that cannot be seen.
     holders: Option<Vec<Holder>>,
 }
 
+/// The layer that answers at this moment.
+fn layer(status: &Status) -> Layer {
+    if status.view.running().is_some() { Layer::Trial } else { Layer::Active }
+}
+
 fn counted(status: &Status) -> Vec<Counted<'_>> {
-    let layer = if status.view.running().is_some() { Layer::Trial } else { Layer::Active };
+    let layer = layer(status);
     let serving: &MappingSet = status.view.serving();
     let Some(observed) = status.view.observed() else { return Vec::new() };
     let holders = |m: &Mapping| {
@@ -192,6 +208,7 @@ fn counted(status: &Status) -> Vec<Counted<'_>> {
         .map(|(rank, mapping)| Counted {
             mapping,
             counter: counter(observed, layer, mapping, rank),
+            refusals: Refusals::of(observed, layer, mapping),
             holders: holders(mapping),
         })
         .collect()
@@ -232,7 +249,7 @@ fn table(counted: &[Counted<'_>]) -> Table {
         let connections: Option<u64> = part.iter().map(|c| c.counter.map(|c| c.packets)).sum();
         table.row(vec![
             run.service(),
-            run.to(),
+            visible(&format!("{}{}", run.to(), run.terms())),
             visible(&listener(part[0].holders.as_deref())),
             visible(&clients(&run.first.selector)),
             connections.map_or_else(|| "-".to_owned(), |n| n.to_string()),
