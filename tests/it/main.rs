@@ -31,6 +31,7 @@ mod support;
 mod trace;
 mod trial;
 mod trial_udp;
+mod users;
 
 /// First in a list of failures, this one explains the others.
 #[test]

@@ -17,7 +17,9 @@ use nix::libc::linger;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::{Namespace, wait_until};
+use nix::unistd::{Uid, setfsuid};
+
+use super::{Namespace, needs_other_users, wait_until};
 
 /// Longer than the kernel waits (1 s) before it sends a lost SYN again.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(2500);
@@ -98,11 +100,28 @@ impl Namespace {
         self.serve_at(name, &[Listen::Tcp(&any), Listen::Udp(&any)])
     }
 
+    /// A server on this port of all addresses, whose sockets belong to another user.
+    #[track_caller]
+    pub fn serve_as(&self, uid: u32, name: &str, port: u16) -> Server {
+        needs_other_users();
+        let any = format!("[::]:{port}");
+        self.serve_with(name, &[Listen::Tcp(&any), Listen::Udp(&any)], || {
+            // For files and sockets that this thread opens from here on: setfsuid(2).
+            let _ = setfsuid(Uid::from_raw(uid));
+        })
+    }
+
     /// A server on just these. `[::]` is dual stack, as in most of the world's applications.
     #[track_caller]
     pub fn serve_at(&self, name: &str, places: &[Listen]) -> Server {
+        self.serve_with(name, places, || {})
+    }
+
+    #[track_caller]
+    fn serve_with(&self, name: &str, places: &[Listen], first: impl FnOnce() + Send) -> Server {
         let mut sockets = Sockets { name: name.to_owned(), ..Sockets::default() };
         self.run(|| {
+            first();
             for place in places {
                 sockets.open(*place).unwrap_or_else(|e| panic!("{name}: {place:?}: {e}"));
             }
