@@ -10,7 +10,7 @@ use std::fmt::{self, Display, Formatter};
 
 use ipnet::IpNet;
 
-use crate::mapping::{Family, InterfacePattern, Mapping, MappingSet, Protocol, Scope};
+use crate::mapping::{Direct, Family, InterfacePattern, Mapping, MappingSet, Protocol, Scope};
 
 /// The `nat` table's part for one family, to be fed to `iptables-restore --noflush` or
 /// `ip6tables-restore --noflush`. `family` is not `Both`: each program has its own file.
@@ -58,6 +58,9 @@ impl Display for Script<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let program = if self.family == Family::Ipv6 { "ip6tables" } else { "iptables" };
         writeln!(f, "# Load once, with: {program}-restore --noflush")?;
+        for mapping in self.mapping.iter().filter(|m| m.selector.family().covers(self.family)) {
+            write_left_out(f, mapping)?;
+        }
         writeln!(f, "*nat")?;
         for hook in Hook::ALL {
             writeln!(f, ":{} - [0:0]", chain(hook))?;
@@ -119,6 +122,18 @@ impl Script<'_> {
         }
         Ok(())
     }
+}
+
+/// The nat table decides about the first packet of a connection, and drops and refuses nothing.
+fn write_left_out(f: &mut Formatter<'_>, m: &Mapping) -> fmt::Result {
+    let (service, to) = (m.service, m.to);
+    if let Some(user) = &m.user {
+        writeln!(f, "# {service} -> {to}: any user may answer, not only {user}")?;
+    }
+    if m.direct == Direct::Refuse {
+        writeln!(f, "# {service} -> {to}: other machines may use {to} directly")?;
+    }
+    Ok(())
 }
 
 /// `None` for UDP-Lite: iptables-extensions(8), DNAT, takes a port for the others only.

@@ -28,6 +28,7 @@ ports:
   - { port: 86, to: 3000 }
   - { port: 87, to: 3000, addresses: [198.51.100.1, '2001:db8:1::1'] }
   - { port: 6000-6001, to: 4000-4001 }
+  - { port: 92, to: 6600, user: 1000, direct: refuse }
   - { port: 89/udplite, to: 3000 }
   - { port: 90, to: 3000, interfaces: [odd+] }
 ";
@@ -117,7 +118,12 @@ fn what_iptables_cannot_translate_is_said_in_a_comment() {
     for program in ["iptables", "ip6tables"] {
         let render = ["render".as_ref(), "--format".as_ref(), program.as_ref(), rules.as_os_str()];
         let script = host.portmap(render).run().succeeds().stdout;
-        for comment in ["\n# 89/udplite -> 3000: ", "\n# 90/tcp -> 3000: "] {
+        for comment in [
+            "\n# 89/udplite -> 3000: ",
+            "\n# 90/tcp -> 3000: ",
+            "\n# 92/tcp -> 6600: any user may answer, not only 1000\n",
+            "\n# 92/tcp -> 6600: other machines may use 6600 directly\n",
+        ] {
             assert!(script.contains(comment), "{script}");
         }
         assert!(!script.contains("--dport 90"), "{script}");
