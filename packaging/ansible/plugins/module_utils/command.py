@@ -104,6 +104,12 @@ class Portmap:
             environ_update={"LC_ALL": "C.UTF-8", "NO_COLOR": "1"},
             handle_exceptions=False,
         )
+        if rc == CHANGED_AND_FAILED:
+            document = restored_by_nothing(out)
+            if document is not None:
+                # The mapping is as it was asked to be, and the unit may be enabled by a later task.
+                self.warnings += [sentence(e) for e in parse_errors(err)]
+                return document
         if rc != 0:
             message, errors = explain(command, rc, err if err.strip() else out)
             raise CommandFailed(message, errors, command, rc, err)
@@ -125,6 +131,15 @@ class Portmap:
         for warning in document.get("warnings") or []:
             self.warnings.append(sentence(warning) if isinstance(warning, dict) else str(warning))
         return document
+
+
+def restored_by_nothing(out):
+    """The document of a command that persisted a mapping which nothing restores at boot, or None."""
+    try:
+        document = json.loads(out)
+        return document if document["persisted"] and document["boot"]["because"] else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def is_persisted(status):
