@@ -220,6 +220,17 @@ Examples:
   sudo portmap restore
   sudo portmap restore --if-missing        only if the kernel has no table of portmap")]
     Restore(Restore),
+    /// Take up the rules in /etc/portmap and keep them for boot; used by the boot service.
+    ///
+    /// All files are checked first, and nothing is changed if one is wrong. If there are none, or if
+    /// another program has removed portmap's table, the persisted mapping is restored instead.
+    ///
+    /// `systemctl reload portmap-nft` does this. `systemctl restart portmap-nft` does not: it removes
+    /// the active mapping and restores the persisted one, even if that is another; its log says so.
+    #[command(after_help = "\
+Examples:
+  sudo portmap reload")]
+    Reload,
     /// Remove portmap's table from the kernel, and nothing else.
     #[command(aliases = ["remove", "reset"], after_help = "\
 Examples:
@@ -330,6 +341,21 @@ pub struct Trace {
     /// Wait no longer than TIME.
     #[arg(long, short, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
     pub timeout: Duration,
+}
+
+impl Apply {
+    /// The files in the default directory, restored at boot from now on.
+    pub fn of_default_directory() -> Self {
+        Self {
+            input: Input { files: Vec::new(), strict: false },
+            dry_run: false,
+            detailed_exitcode: false,
+            persist: true,
+            confirm: None,
+            message: Some("reload".to_owned()),
+            no_history: false,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -17,6 +17,7 @@ mod outcome;
 mod persist;
 mod plan;
 mod preview;
+mod reload;
 mod render;
 mod restore;
 mod rollback;
@@ -29,7 +30,7 @@ mod trace;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Command, Common};
+use crate::cli::{self, Cli, Command, Common};
 use crate::ui::{self, Settings, Ui};
 
 use failure::{Result, USAGE};
@@ -83,6 +84,10 @@ fn dispatch(ui: &Ui, cli: Cli) -> Result {
         Command::Show(show) => show::run(ui, common, &show),
         Command::Persist(persist) => persist::run(ui, common, &persist),
         Command::Restore(restore) => restore::run(ui, common, &restore),
+        Command::Reload if reload::takes_up_files(ui, common)? => {
+            apply::run(ui, common, &cli::Apply::of_default_directory())
+        }
+        Command::Reload => restore::run(ui, common, &cli::Restore { if_missing: false }),
         Command::Clear(clear) => clear::run(ui, common, &clear),
         Command::Completions(completions) => completions::run(ui, &completions),
         Command::Man(man) => man::run(ui, &man),

@@ -9,7 +9,7 @@ use super::session::{Session, mapping_of};
 use super::summary::{Change, Persisted};
 use super::{Engine, Locking};
 use crate::history::History;
-use crate::kernel::Kernel;
+use crate::kernel::{Extent, Kernel};
 use crate::mapping::{GenerationId, MappingSet, Point};
 
 /// What [`Engine::restore`] has done.
@@ -81,6 +81,13 @@ impl<K: Kernel> Engine<'_, K> {
         History::lock(&self.state_dir, self.wait)?.clear_boot()?;
         self.observer.event(Event::BootChanged(None));
         Ok(Forgotten::Pointer)
+    }
+
+    /// Whether the table is gone although a mapping is persisted: after a reboot, or a flush by
+    /// another program.
+    pub fn is_flushed(&mut self) -> Result<bool> {
+        let is_gone = self.read(Extent::Outline)?.table.is_none();
+        Ok(is_gone && matches!(self.history()?.boot(), Ok(Some(_))))
     }
 
     /// Puts the persisted mapping back; with `if_missing` only where the kernel has no table.

@@ -2,7 +2,7 @@
 //! are written in place of a file. Nothing here blocks on a path that is not a regular file.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -233,13 +233,23 @@ fn subdirectory(name: &str) -> Diagnostic {
     )
 }
 
+/// Whether there are rules files in [`DIRECTORY`]. One that cannot be read may have some: who reads
+/// them will say what is wrong.
+pub fn default_has_rules() -> bool {
+    match fs::read_dir(DIRECTORY) {
+        Ok(entries) => entries.flatten().any(|entry| is_rules_file(&entry.file_name())),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+fn is_rules_file(name: &OsStr) -> bool {
+    let extension = Path::new(name).extension().map(OsStrExt::as_bytes);
+    !name.as_bytes().starts_with(b".") && matches!(extension, Some(b"yaml" | b"yml"))
+}
+
 fn rule_files(directory: &Found) -> path::Result<Vec<OsString>> {
     let mut files = dir::names(&directory.directory(false)?)?;
-    files.retain(|name| {
-        let is_hidden = name.as_bytes().starts_with(b".");
-        let extension = Path::new(name).extension().map(OsStrExt::as_bytes);
-        !is_hidden && matches!(extension, Some(b"yaml" | b"yml"))
-    });
+    files.retain(|name| is_rules_file(name));
     files.sort();
     Ok(files)
 }

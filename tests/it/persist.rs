@@ -229,3 +229,37 @@ fn a_restored_mapping_never_replaces_a_live_one_silently() {
     host.portmap(["clear", "--no-history"]).run().succeeds();
     host.portmap(["restore"]).run().succeeds().says("was active last");
 }
+
+#[test]
+fn reload_takes_up_the_files_in_etc_and_keeps_them_for_boot() {
+    let host = Namespace::new().that_boots();
+    let reload = || host.portmap(["reload"]).run();
+    let said = reload().succeeds();
+    assert!(said.stdout.contains("nothing to restore"), "{said}");
+    host.portmap(["apply", "--persist", "-"]).stdin(&to(3000)).run().succeeds();
+    host.apply(&to(4000));
+    reload().succeeds().says("generation 2 was active last");
+    assert_eq!(host.status()["generation"], 1);
+
+    host.file("etc/portmap/web.yaml", &to(5000));
+    host.file("etc/portmap/web.yaml.example", "not rules");
+    reload().succeeds();
+    let status = host.status();
+    assert_eq!((&status["generation"], &status["persisted"]), (&json!(3), &json!(3)));
+    let said = reload().succeeds();
+    assert!(said.stdout.contains("nothing to do"), "{said}");
+
+    let table = host.table();
+    host.file("etc/portmap/web.yaml", &to(6000));
+    host.file("etc/portmap/wrong.yaml", "ports: { 81: 0 }");
+    reload().fails_with(1).says("wrong.yaml");
+    assert_eq!((host.table(), &host.status()["persisted"]), (table.clone(), &json!(3)));
+
+    // What a flush has taken comes back, and not what nobody has asked for yet.
+    fs::remove_file(host.etc("portmap/wrong.yaml")).unwrap();
+    host.nft("flush ruleset");
+    reload().succeeds().says("reload again to take up the files");
+    assert_eq!(host.table(), table);
+    reload().succeeds();
+    assert_eq!(host.status()["persisted"], 4);
+}

@@ -61,8 +61,8 @@ fn exit_status(command: &Command, is_root: bool) -> Vec<Entry> {
     entries
 }
 
-const CHANGES_THE_KERNEL: [&str; 7] =
-    ["apply", "confirm", "rollback", "persist", "restore", "clear", "guard"];
+const CHANGES_THE_KERNEL: [&str; 8] =
+    ["apply", "confirm", "rollback", "persist", "restore", "reload", "clear", "guard"];
 
 const ENVIRONMENT: [Entry; 3] = [
     ("PORTMAP_STATE_DIR", "The state directory, where \\fB\\-\\-state\\-dir\\fR is not given."),
@@ -89,7 +89,7 @@ fn files(command: &Command, is_root: bool) -> Vec<Entry> {
             "The state directory: one file per generation, and which one is restored at boot.",
         ));
     }
-    if is_root || matches!(command.get_name(), "persist" | "restore" | "apply") {
+    if is_root || matches!(command.get_name(), "persist" | "restore" | "reload" | "apply") {
         entries.push((
             "portmap-nft.service",
             "The systemd unit that restores the persisted mapping at boot.",
@@ -138,7 +138,8 @@ fn related(name: &str) -> &'static [&'static str] {
         "history" => &["show", "rollback"],
         "show" => &["history", "rollback"],
         "persist" => &["restore", "apply"],
-        "restore" => &["persist"],
+        "restore" => &["persist", "reload"],
+        "reload" => &["apply", "restore"],
         "clear" => &["rollback", "persist"],
         "schema" => &["check"],
         _ => &[],

@@ -1,0 +1,25 @@
+//! `portmap reload`: whether it applies the files or restores what is persisted.
+
+use crate::cli::Common;
+use crate::commands::engine;
+use crate::commands::failure::Result;
+use crate::host::files;
+use crate::ui::Ui;
+
+/// Whether there are files to take up. Where another program has removed the table, what was there
+/// comes back first: systemd reloads the unit with nftables.service, which nobody asked to take up
+/// files that are perhaps not ready yet.
+pub fn takes_up_files(ui: &Ui, common: &Common) -> Result<bool> {
+    if !files::default_has_rules() {
+        return Ok(false);
+    }
+    let is_flushed = engine::open(ui, common)?.is_flushed()?;
+    if is_flushed {
+        let dir = files::DIRECTORY;
+        ui.note(format_args!(
+            "the table was gone, so the persisted mapping is restored; reload again to take up the \
+             files in {dir}"
+        ));
+    }
+    Ok(!is_flushed)
+}
