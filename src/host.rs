@@ -14,6 +14,7 @@ pub mod login;
 pub mod namespace;
 pub mod network;
 pub mod path;
+pub mod probe;
 mod problem;
 pub mod services;
 pub mod signals;

@@ -6,8 +6,10 @@
 mod barrier;
 pub mod conntrack;
 pub mod firewall;
+pub mod links;
 mod netlink;
 mod nft;
+pub mod outside;
 mod sockets;
 pub mod trace;
 

@@ -14,6 +14,7 @@
 mod advice;
 mod chart;
 mod event;
+pub mod probe;
 mod stage;
 mod tale;
 mod teller;
