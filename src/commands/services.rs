@@ -1,9 +1,12 @@
-//! Which services of this host an argument names.
+//! Which services of this host an argument names, and who serves them.
 
 use crate::commands::failure::{Failure, Result};
 use crate::formats::rules::{NamedPorts, named_ports};
+use crate::host::listeners::Listener;
 use crate::host::services::Services;
-use crate::mapping::{MappingSet, Protocol, Service};
+use crate::kernel::{Kernel, Netlink};
+use crate::mapping::{MappingSet, Port, Protocol, Service};
+use crate::story::{Outcome, Story};
 
 /// Those of the arguments, sorted; without any, all that are mapped. A port without a protocol means
 /// those for which it is mapped, or TCP if it is for none.
@@ -34,4 +37,15 @@ pub fn named(arguments: &[String], mapping: &MappingSet) -> Result<Vec<Service>>
     services.sort_unstable();
     services.dedup();
     Ok(services)
+}
+
+/// Who listens on the port that was reached, where that matters.
+pub fn listeners(story: &Story) -> Vec<Listener> {
+    let matters = matches!(story.outcome, Outcome::Answered | Outcome::Refused | Outcome::Ignored);
+    let Some(port) = Port::new(story.reached.port()).filter(|_| matters) else { return Vec::new() };
+    // Without it the story is told all the same.
+    let Ok(mut kernel) = Netlink::open() else { return Vec::new() };
+    let mut listening = kernel.listening(&[story.protocol]);
+    listening.name(|listener| listener.port == port);
+    listening.on(story.protocol, port).to_vec()
 }

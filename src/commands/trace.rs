@@ -74,7 +74,7 @@ pub fn run(ui: &Ui, common: &Common, trace: &cli::Trace) -> Result {
 /// With the chains and rules that it names, as they are in the kernel now.
 fn tell(ui: &Ui, tracer: &mut Tracer, story: Story) -> Result<Told> {
     let chart = tracer.chart(&story)?;
-    let told = Told { story, chart };
+    let told = Told { listeners: services::listeners(&story), story, chart };
     ui.story(&told)?;
     Ok(told)
 }

@@ -89,12 +89,12 @@ impl Story {
         })
     }
 
-    /// What became of it, in a few words, after its name.
-    pub fn ending(&self, chart: &Chart) -> String {
+    /// What became of it, in a few words, after its name. `program` is who listens there now.
+    pub fn ending(&self, chart: &Chart, program: Option<&str>) -> String {
         let reached = self.reached;
         let by = |decision: &Decision| chart.decision(decision);
         match &self.outcome {
-            Outcome::Answered => format!("by the program on {reached}"),
+            Outcome::Answered => format!("by {} on {reached}", program.unwrap_or("the program")),
             Outcome::Refused => match self.answer.map(|answer| answer.kind) {
                 Some(AnswerKind::Unreachable(why)) if why != Unreachable::Port => {
                     format!("by an ICMP error about {reached}")
@@ -105,7 +105,12 @@ impl Story {
             Outcome::Dropped(decision) => format!("by {}, in silence", by(decision)),
             Outcome::AnswerDropped(decision) => format!("by {}", by(decision)),
             Outcome::Forwarded => format!("to {reached}, which is not this machine's"),
-            Outcome::Ignored => format!("it was delivered to {reached}, and nothing came back"),
+            Outcome::Ignored => match program {
+                Some(program) => format!(
+                    "it was delivered to {reached}, where {program} listens, and nothing came back"
+                ),
+                None => format!("it was delivered to {reached}, and nothing came back"),
+            },
             Outcome::Lost => match self.last_place() {
                 Some(place) => format!("after {place}, and no rule of nftables says so"),
                 None => "before any chain of others, and no rule of nftables says so".to_owned(),

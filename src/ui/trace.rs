@@ -1,6 +1,6 @@
 //! Stories of connections, as lines for people or one document.
 
-mod document;
+pub mod document;
 mod lines;
 
 use std::time::Duration;
@@ -9,6 +9,7 @@ use anstyle::AnsiColor;
 use anyhow::Result;
 
 use super::{Ui, terminal};
+use crate::host::listeners::Listener;
 use crate::mapping::{Service, words};
 use crate::story::{Chart, Heard, Outcome, Story};
 
@@ -17,6 +18,33 @@ use crate::story::{Chart, Heard, Outcome, Story};
 pub struct Told {
     pub story: Story,
     pub chart: Chart,
+    /// Who listens on the port that was reached, if that matters.
+    pub listeners: Vec<Listener>,
+}
+
+impl Told {
+    /// Those that do not serve it: `nginx (pid 7) listens on 127.0.0.1 only`.
+    fn elsewhere(&self) -> Option<String> {
+        if self.story.outcome != Outcome::Refused {
+            return None;
+        }
+        let listener = self.listeners.first()?;
+        let program = name(listener).unwrap_or_else(|| "a program".to_owned());
+        Some(format!("{program} listens on {} only", listener.address))
+    }
+}
+
+/// The program that serves the address: one bound to it comes before one bound to all.
+pub fn program(story: &Story, listeners: &[Listener]) -> Option<String> {
+    let address = story.reached.ip();
+    let serving = || listeners.iter().filter(|listener| listener.serves(address));
+    let exact = serving().find(|listener| listener.address == address);
+    exact.or_else(|| serving().next()).and_then(name)
+}
+
+fn name(listener: &Listener) -> Option<String> {
+    let program = listener.program.as_ref()?;
+    Some(format!("{} (pid {})", program.name, program.pid))
 }
 
 /// All that was heard.

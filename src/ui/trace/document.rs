@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
-use super::{Told, Traced};
-use crate::story::{Chart, Decision, Leg, Origin, Packet, Passage, Said, Word};
+use super::{Traced, program};
+use crate::host::listeners::Listener;
+use crate::story::{Chart, Decision, Leg, Origin, Packet, Passage, Said, Story, Word};
 use crate::ui::JSON_VERSION;
 
 #[derive(Serialize)]
@@ -28,7 +29,7 @@ struct ServiceJson {
 }
 
 #[derive(Serialize)]
-struct StoryJson<'a> {
+pub struct StoryJson<'a> {
     port: u16,
     protocol: &'static str,
     client: End,
@@ -39,10 +40,32 @@ struct StoryJson<'a> {
     translated: bool,
     outcome: &'static str,
     because: Option<Because<'a>>,
+    listeners: Vec<ListenerJson<'a>>,
     summary: String,
     help: Option<String>,
     repeats: u32,
     events: Vec<EventJson<'a>>,
+}
+
+/// Whose program is not known has no name.
+#[derive(Serialize)]
+struct ListenerJson<'a> {
+    address: IpAddr,
+    program: Option<&'a str>,
+    pid: Option<u32>,
+    user: Option<&'a str>,
+}
+
+impl<'a> From<&'a Listener> for ListenerJson<'a> {
+    fn from(listener: &'a Listener) -> Self {
+        let program = listener.program.as_ref();
+        Self {
+            address: listener.address,
+            program: program.map(|program| &*program.name),
+            pid: program.map(|program| program.pid),
+            user: listener.user.as_deref(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -104,7 +127,7 @@ pub fn of<'a>(traced: &'a Traced<'_>) -> Document<'a> {
     Document {
         version: JSON_VERSION,
         services: traced.services.iter().map(service).collect(),
-        stories: traced.told.iter().map(story).collect(),
+        stories: traced.told.iter().map(|t| story(&t.story, &t.chart, &t.listeners)).collect(),
         repeats: traced.heard.repeats,
         known: traced.heard.known,
         complete: !traced.is_incomplete && traced.heard.crowded == 0,
@@ -112,8 +135,7 @@ pub fn of<'a>(traced: &'a Traced<'_>) -> Document<'a> {
     }
 }
 
-fn story(told: &Told) -> StoryJson<'_> {
-    let Told { story, chart } = told;
+pub fn story<'a>(story: &'a Story, chart: &'a Chart, listeners: &'a [Listener]) -> StoryJson<'a> {
     let (from, interface) = match &story.origin {
         Origin::Here => ("here", None),
         Origin::Outside { interface } => ("outside", interface.as_deref()),
@@ -129,7 +151,8 @@ fn story(told: &Told) -> StoryJson<'_> {
         translated: story.is_translated(),
         outcome: story.outcome.name(),
         because: story.outcome.decision().map(|decision| because(decision, chart)),
-        summary: story.ending(chart),
+        listeners: listeners.iter().map(ListenerJson::from).collect(),
+        summary: story.ending(chart, program(story, listeners).as_deref()),
         help: story.advice(chart),
         repeats: story.repeats,
         events: story.passages.iter().flat_map(|passage| events(passage, chart)).collect(),

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::Told;
+use super::{Told, program};
 use crate::story::{Chart, Leg, Passage, Said, Word};
 use crate::ui::escape::visible;
 use crate::ui::wrap::wrapped;
@@ -33,7 +33,7 @@ pub struct Fitting<'l, P> {
 }
 
 pub fn of(told: &Told) -> Lines {
-    let Told { story, chart } = told;
+    let Told { story, chart, .. } = told;
     let mut lines = Vec::new();
     let translated = || match story.asked.ip() == story.reached.ip() {
         true => format!("to port {}", story.reached.port()),
@@ -49,8 +49,11 @@ pub fn of(told: &Told) -> Lines {
         let text = format!("{}, as connection tracking remembers of the flow", translated());
         lines.push(line("translated", &text));
     }
-    let ending = story.ending(chart);
+    let ending = story.ending(chart, program(story, &told.listeners).as_deref());
     lines.push(Line { is_end: true, ..line(&story.outcome.name().replace('-', " "), &ending) });
+    if let Some(elsewhere) = told.elsewhere() {
+        lines.push(line("", &elsewhere));
+    }
     if let Some(advice) = story.advice(chart) {
         lines.push(line("what to do", &advice));
     }
