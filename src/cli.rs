@@ -177,6 +177,9 @@ Examples:
 It is read-only for everybody else: a table of its own marks the first packets of new
 connections, and is removed with the command, however that ends.")]
     Trace(Trace),
+    /// Connect to mapped ports from here and from outside, and tell what each client gets.
+    #[command(hide = true)]
+    Probe(Probe),
     /// Keep the mapping that `apply --confirm` put on trial.
     #[command(after_help = "\
 Examples:
@@ -356,6 +359,16 @@ impl Apply {
             no_history: false,
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// Ports of this host, as in 80, 53/udp, 6000-6063 or http [default: all that are mapped]
+    #[arg(value_name = "PORT")]
+    pub ports: Vec<String>,
+    /// Do not ask before connecting.
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 #[derive(Debug, Args)]

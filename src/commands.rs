@@ -17,6 +17,7 @@ mod outcome;
 mod persist;
 mod plan;
 mod preview;
+mod probe;
 mod reload;
 mod render;
 mod restore;
@@ -77,6 +78,7 @@ fn dispatch(ui: &Ui, cli: Cli) -> Result {
         Command::Plan(plan) => plan::run(ui, common, &plan),
         Command::Apply(apply) => apply::run(ui, common, &apply),
         Command::Status => status::run(ui, common),
+        Command::Probe(probe) => probe::run(ui, common, &probe),
         Command::Trace(trace) => trace::run(ui, common, &trace),
         Command::Confirm(confirm) => confirm::run(ui, common, &confirm),
         Command::Rollback(rollback) => rollback::run(ui, common, &rollback),

@@ -12,6 +12,7 @@ pub mod failure;
 pub mod history;
 pub mod mapping;
 mod observer;
+pub mod probe;
 mod progress;
 mod refusals;
 pub mod status;

@@ -21,6 +21,7 @@ mod many;
 mod output;
 mod persist;
 mod privileges;
+mod probe;
 mod properties;
 mod redirects;
 mod repairs;

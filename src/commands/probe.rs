@@ -1,0 +1,188 @@
+//! Real connections to mapped ports, from here and from outside: what each client gets, and, where
+//! that is nothing, which rule decided.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, IsTerminal};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Instant;
+
+use crate::cli::{self, Common};
+use crate::commands::engine;
+use crate::commands::failure::{Failure, Result};
+use crate::commands::services;
+use crate::host::probe::{self, Attempt, Kept};
+use crate::kernel::outside::Outside;
+use crate::kernel::trace::Tracer;
+use crate::mapping::{MappingSet, Protocol, Service};
+use crate::story::probe::{Got, Path, Probed, Side};
+use crate::story::{Chart, Origin, Story, Teller};
+use crate::ui::Ui;
+use crate::ui::probe::{Plan, Result as Tried};
+use anyhow::Context;
+
+/// Paths tried, at most: as many connections are followed at once.
+const PATHS_MAX: usize = 96;
+
+pub fn run(ui: &Ui, common: &Common, probe: &cli::Probe) -> Result {
+    let mapping = engine::open(ui, common)?.serving()?;
+    let services = services::named(&probe.ports, &mapping)?;
+    if services.is_empty() {
+        return Err(Failure::refused(
+            "nothing is mapped, so there is no port to try",
+            "map one first: portmap apply 80:3000",
+        ));
+    }
+    let networks = probe::unused_networks().context("look for unused networks")?;
+    let own = probe::own_addresses().context("read this host's addresses")?;
+    let (paths, unsure) = paths(&services, &mapping, &own);
+    let plan = Plan {
+        services: &services,
+        networks: &networks,
+        paths: paths.len().min(PATHS_MAX),
+        left_out: paths.len().saturating_sub(PATHS_MAX),
+    };
+    if !agreed(ui, probe, &plan)? {
+        return Ok(ExitCode::FAILURE);
+    }
+    let paths = &paths[..plan.paths];
+    let mut tracer = Tracer::open(&services)?;
+    let mut outside_error = None;
+    let outside = match Outside::open(&networks, &addresses(paths)) {
+        Ok(outside) => Some(outside),
+        Err(error) => {
+            outside_error = Some((error.to_string(), error.help()));
+            None
+        }
+    };
+    let tried = ui.timed("connect", || connect(paths, outside));
+    let tried = explain(&mut tracer, tried)?;
+    // Before anything is said: whoever reads may take its time.
+    drop(tracer);
+    ui.probed(&plan, &tried, &unsure, outside_error.as_ref())?;
+    let is_failed = tried.iter().any(|tried| tried.probed.is_served() == Some(false));
+    Ok(if is_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Says what is going to be done, and asks.
+fn agreed(ui: &Ui, probe: &cli::Probe, plan: &Plan<'_>) -> Result<bool> {
+    ui.probe_plan(plan)?;
+    if probe.yes {
+        return Ok(true);
+    }
+    if ui.is_json() || !io::stdin().is_terminal() {
+        return Err(Failure::Usage {
+            message: "the probe makes real connections, and nobody is here to agree".to_owned(),
+            help: "agree beforehand: --yes".to_owned(),
+        });
+    }
+    Ok(ui.agree()?)
+}
+
+/// The paths for which a mapping is meant, and the services for some of whose clients a probe
+/// cannot speak.
+fn paths(services: &[Service], mapping: &MappingSet, own: &[IpAddr]) -> (Vec<Path>, Vec<Service>) {
+    let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    let has_ipv6 = own.iter().any(IpAddr::is_ipv6);
+    let reachable = own.iter().filter(|address| !address.is_loopback());
+    let here = loopback.iter().filter(|a| a.is_ipv4() || has_ipv6).chain(reachable.clone());
+    let ways: Vec<_> = here
+        .map(|address| (Side::Here, *address))
+        .chain(reachable.map(|address| (Side::Outside, *address)))
+        .collect();
+    let (mut paths, mut unsure) = (Vec::new(), Vec::new());
+    for service in services {
+        for (side, address) in &ways {
+            let path = Path { service: *service, side: *side, address: *address };
+            let mappings = mapping.of(*service);
+            match path.is_meant(mappings) {
+                Some(true) => paths.push(path),
+                // What is not mapped was asked for by name.
+                Some(false) if mappings.is_empty() => paths.push(path),
+                Some(false) => {}
+                None => unsure.push(*service),
+            }
+        }
+    }
+    unsure.dedup();
+    (paths, unsure)
+}
+
+/// Those that are tried from outside.
+fn addresses(paths: &[Path]) -> Vec<IpAddr> {
+    let outside = paths.iter().filter(|path| path.side == Side::Outside);
+    let addresses: BTreeSet<_> = outside.map(|path| path.address).collect();
+    addresses.into_iter().collect()
+}
+
+type Tries = Vec<(Path, Attempt, Got)>;
+
+/// Tries all paths at the same time. The other namespace ends with this.
+fn connect(paths: &[Path], outside: Option<Outside>) -> Tries {
+    let of = |side| -> Vec<Path> { paths.iter().filter(|p| p.side == side).copied().collect() };
+    let targets = |paths: &[Path]| -> Vec<(Protocol, std::net::SocketAddr)> {
+        paths.iter().map(|path| (path.service.protocol, path.to())).collect()
+    };
+    let (here, mut there) = (of(Side::Here), of(Side::Outside));
+    there.retain(|path| outside.as_ref().is_some_and(|o| o.reaches(path.address)));
+    let (from_here, from_there) = (targets(&here), targets(&there));
+    let (mut attempts, others) = thread::scope(|scope| {
+        let local = scope.spawn(move || probe::attempt_all(&from_here));
+        let others = outside.as_ref().and_then(|o| o.run(move || probe::attempt_all(&from_there)));
+        (local.join().unwrap_or_default(), others.unwrap_or_default())
+    });
+    attempts.extend(others);
+    let looks = probe::look_at(&mut attempts);
+    let paths = here.into_iter().chain(there);
+    paths
+        .zip(attempts)
+        .zip(looks)
+        .map(|((path, attempt), (taken, kept))| {
+            let got = got(&attempt.got, taken, kept);
+            (path, attempt, got)
+        })
+        .collect()
+}
+
+fn got(got: &probe::Got, taken: Option<bool>, kept: Option<Kept>) -> Got {
+    match (got, taken, kept) {
+        (probe::Got::Connected, _, Some(Kept::Reset)) => Got::Reset,
+        (probe::Got::Connected, Some(false), Some(Kept::Open)) => Got::NotTaken,
+        (probe::Got::Connected, _, Some(Kept::Closed)) => Got::Closed,
+        (probe::Got::Connected | probe::Got::Answered, ..) => Got::Answered,
+        (probe::Got::Refused, ..) => Got::Refused,
+        (probe::Got::Silence, ..) => Got::Silence,
+        (probe::Got::Unreachable, ..) => Got::Unreachable,
+        (probe::Got::Failed(why), ..) => Got::Failed(why.clone()),
+    }
+}
+
+/// Finds the story of each attempt.
+fn explain(tracer: &mut Tracer, tries: Tries) -> Result<Vec<Tried>> {
+    let mut teller = Teller::new(tracer.table());
+    let now = Instant::now();
+    for event in tracer.listen()?.events {
+        teller.hear(event, now);
+    }
+    // By port: of a refused connection the socket knows no address any more.
+    let key = |story: &Story| {
+        let side = if story.origin == Origin::Here { Side::Here } else { Side::Outside };
+        (story.protocol, side, story.asked, story.client.port())
+    };
+    let mut stories: BTreeMap<_, _> =
+        teller.rest().into_iter().map(|story| (key(&story), story)).collect();
+    let mut tried = Vec::new();
+    for (path, attempt, got) in tries {
+        let port = attempt.client.map_or(0, |client| client.port());
+        let key = (path.service.protocol, path.side, path.to(), port);
+        let story = stories.remove(&key);
+        let chart = match &story {
+            Some(story) => tracer.chart(story)?,
+            None => Chart::default(),
+        };
+        let listeners = story.as_ref().map(services::listeners).unwrap_or_default();
+        tried.push(Tried { probed: Probed { path, got, story }, chart, listeners });
+    }
+    Ok(tried)
+}

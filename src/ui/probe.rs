@@ -1,0 +1,214 @@
+//! What a probe will do, and what it found.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+
+use anstyle::AnsiColor;
+use anyhow::Result as Done;
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::escape::visible;
+use super::trace::document::{self, StoryJson};
+use super::trace::program;
+use super::{JSON_VERSION, Table, Ui};
+use crate::host::listeners::Listener;
+use crate::mapping::{Service, words};
+use crate::story::probe::{Got, Probed};
+use crate::story::{Chart, Outcome};
+
+/// What is going to be done.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    pub services: &'a [Service],
+    /// For the client outside.
+    pub networks: &'a [IpNet],
+    pub paths: usize,
+    /// Paths beyond those that are tried at once.
+    pub left_out: usize,
+}
+
+/// One path as it was tried.
+#[derive(Debug)]
+pub struct Result {
+    pub probed: Probed,
+    pub chart: Chart,
+    pub listeners: Vec<Listener>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    served: bool,
+    paths: Vec<PathJson<'a>>,
+    /// Services for some of whose clients a probe cannot speak.
+    unsure: Vec<String>,
+    left_out: usize,
+    /// Why no client outside could be made.
+    outside_error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct PathJson<'a> {
+    port: u16,
+    protocol: &'static str,
+    from: &'static str,
+    address: IpAddr,
+    got: &'static str,
+    served: Option<bool>,
+    summary: String,
+    help: Option<String>,
+    story: Option<StoryJson<'a>>,
+}
+
+impl Ui {
+    pub fn probe_plan(&self, plan: &Plan<'_>) -> Done<()> {
+        let Plan { services, networks, paths, .. } = plan;
+        let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
+        self.say(format_args!(
+            "This makes {paths} real connections to {}: from this machine, and from a network \
+             namespace of its own with {}, joined by the interface {}. A program that answers will \
+             see them, and they are closed without a word. A table marks them, so that the kernel \
+             tells what becomes of them. All of it goes when this command ends.",
+            words::services(services),
+            networks.join(" and "),
+            crate::kernel::outside::INTERFACE,
+        ))?;
+        self.gap()
+    }
+
+    /// Whether the user agrees, at the terminal.
+    pub fn agree(&self) -> Done<bool> {
+        let mut err = io::stderr().lock();
+        // Without a terminal to write to there is nobody who could read it.
+        let _ = write!(err, "Connect? [y/N] ").and_then(|()| err.flush());
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+
+    pub fn probed(
+        &self,
+        plan: &Plan<'_>,
+        tried: &[Result],
+        unsure: &[Service],
+        outside_error: Option<&(String, &'static str)>,
+    ) -> Done<()> {
+        if self.is_json() {
+            let document = Document {
+                version: JSON_VERSION,
+                served: tried.iter().all(|tried| tried.probed.is_served() != Some(false)),
+                paths: tried.iter().map(path).collect(),
+                unsure: unsure.iter().map(ToString::to_string).collect(),
+                left_out: plan.left_out,
+                outside_error: outside_error.map(|(error, _)| &**error),
+            };
+            return self.print_json(&document);
+        }
+        let mut table = Table::new(&["PORT", "FROM", "TO", "GOT"]);
+        for one in tried {
+            let path = one.probed.path;
+            let (service, to) = (path.service.to_string(), path.address.to_string());
+            table.row(vec![service, path.side.name().to_owned(), to, visible(&summary(one))]);
+        }
+        self.table(&table)?;
+        let mut helps: Vec<_> = tried.iter().filter_map(help).collect();
+        helps.sort();
+        helps.dedup();
+        if !helps.is_empty() {
+            self.gap()?;
+        }
+        for help in helps {
+            let label = self.paint(AnsiColor::Cyan, "what to do:");
+            self.print(format_args!("{label} {}\n", visible(&help)))?;
+        }
+        self.caveats(plan, tried, unsure, outside_error);
+        Ok(())
+    }
+
+    /// What was not shown.
+    fn caveats(
+        &self,
+        plan: &Plan<'_>,
+        tried: &[Result],
+        unsure: &[Service],
+        outside_error: Option<&(String, &'static str)>,
+    ) {
+        if let Some((error, help)) = outside_error {
+            self.warn(format_args!("no client outside was tried: {error}; {help}"));
+        } else {
+            self.note(format_args!(
+                "the client outside arrives by the interface {} and with an address for \
+                 documentation: rules that ask for another interface or source, and whatever lies \
+                 in front of this host, were not tried",
+                crate::kernel::outside::INTERFACE
+            ));
+        }
+        if tried.iter().any(|tried| tried.probed.is_served().is_none()) {
+            self.note("silence after a datagram proves nothing: the program may not answer it");
+        }
+        if !unsure.is_empty() {
+            self.note(format_args!(
+                "{}: some mappings are for interfaces or sources that a probe does not have",
+                words::services(unsure)
+            ));
+        }
+        if plan.left_out > 0 {
+            self.note(format_args!(
+                "{} more paths were not tried; name fewer ports",
+                plan.left_out
+            ));
+        }
+    }
+}
+
+fn path(tried: &Result) -> PathJson<'_> {
+    let Probed { path, got, story } = &tried.probed;
+    let listeners = &tried.listeners;
+    PathJson {
+        port: path.service.port.get(),
+        protocol: path.service.protocol.name(),
+        from: path.side.name(),
+        address: path.address,
+        got: got.name(),
+        served: tried.probed.is_served(),
+        summary: summary(tried),
+        help: help(tried),
+        story: story.as_ref().map(|story| document::story(story, &tried.chart, listeners)),
+    }
+}
+
+/// What the client got, and why as far as the rules tell.
+fn summary(tried: &Result) -> String {
+    let Probed { got, story, .. } = &tried.probed;
+    let who = story.as_ref().and_then(|story| program(story, &tried.listeners));
+    let by = who.as_deref().unwrap_or("a program");
+    let why = story.as_ref().filter(|story| story.outcome != Outcome::Answered).map(|story| {
+        let between = match story.outcome {
+            Outcome::Refused | Outcome::Ignored => ": ",
+            _ => " ",
+        };
+        let ending = story.ending(&tried.chart, who.as_deref());
+        format!("{}{between}{ending}", story.outcome.name().replace('-', " "))
+    });
+    match got {
+        Got::Answered => format!("answered by {by}"),
+        Got::Closed => format!("answered by {by}, and closed at once"),
+        Got::NotTaken => format!("accepted by the kernel, but {by} does not take it"),
+        Got::Reset => format!("reset by {by} after it was accepted"),
+        Got::Failed(error) => format!("not tried: {error}"),
+        Got::Refused => why.unwrap_or_else(|| "refused".to_owned()),
+        Got::Silence => why.unwrap_or_else(|| "no answer".to_owned()),
+        Got::Unreachable => why.unwrap_or_else(|| "unreachable".to_owned()),
+    }
+}
+
+fn help(tried: &Result) -> Option<String> {
+    if tried.probed.is_served() == Some(true) {
+        return None;
+    }
+    if tried.probed.got == Got::NotTaken {
+        return Some("look at the program: it listens, and does not accept connections".to_owned());
+    }
+    tried.probed.story.as_ref()?.advice(&tried.chart)
+}
