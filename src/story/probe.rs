@@ -138,7 +138,8 @@ mod tests {
 
     fn mapping(selector: Selector) -> Mapping {
         let service = path(Side::Here, "::1").service;
-        Mapping { service, selector, to: Target::new(Port::new(3000).unwrap()), comment: None }
+        let to = Target::new(Port::new(3000).unwrap());
+        Mapping { selector, ..Mapping::new(service, to) }
     }
 
     #[test]
