@@ -31,7 +31,7 @@ pub enum Got {
     /// A datagram.
     Answered,
     Refused,
-    /// Nothing, for [`PATIENCE`].
+    /// Nothing, for some seconds.
     Silence,
     /// No route, or an ICMP error that says so.
     Unreachable,
