@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod values;
+
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::mapping::Point;
 use crate::ui;
+
+use values::{parse_generation, parse_time, parse_trial_time};
 
 /// Serve privileged ports from an ordinary user's process.
 ///
@@ -481,28 +485,4 @@ pub enum Document {
     Show,
     /// What persist prints with -o json.
     Persist,
-}
-
-fn parse_time(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    humantime::parse_duration(text)
-        .map_err(|_| "not a valid duration; write it as 90s, 5m or 1h".to_owned())
-}
-
-/// The longest trial.
-const TRIAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-fn parse_trial_time(text: &str) -> Result<Duration, String> {
-    let time = parse_time(text)?;
-    if time < Duration::from_secs(1) || time > TRIAL_MAX {
-        return Err("a trial lasts from 1s to 24h".to_owned());
-    }
-    Ok(time)
-}
-
-fn parse_generation(text: &str) -> Result<Point, String> {
-    text.parse()
-        .map_err(|_| "not the number of a generation; `portmap history` lists them".to_owned())
 }

@@ -1,0 +1,29 @@
+//! Words of the command line as values.
+
+use std::time::Duration;
+
+use crate::mapping::Point;
+
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    humantime::parse_duration(text)
+        .map_err(|_| "not a valid duration; write it as 90s, 5m or 1h".to_owned())
+}
+
+/// The longest trial.
+const TRIAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub fn parse_trial_time(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    if time < Duration::from_secs(1) || time > TRIAL_MAX {
+        return Err("a trial lasts from 1s to 24h".to_owned());
+    }
+    Ok(time)
+}
+
+pub fn parse_generation(text: &str) -> Result<Point, String> {
+    text.parse()
+        .map_err(|_| "not the number of a generation; `portmap history` lists them".to_owned())
+}
