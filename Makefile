@@ -125,7 +125,7 @@ test: deps ## run all tests
 	packaging/private.sh cargo test --locked $(if $(LEFT_OUT),-- $(addprefix --skip ,$(LEFT_OUT)))
 
 firewalls: deps ## compare what is said of other rulesets with real connections
-	cargo test --locked --test it firewalls -- --nocapture
+	packaging/private.sh cargo test --locked --test it firewalls -- --nocapture
 
 lint: build-deps ## check formatting, clippy and documentation; warnings are errors
 	@packaging/deps.sh lint

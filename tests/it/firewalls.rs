@@ -1,6 +1,8 @@
 //! What is said of firewalls is what a real connection gets. The rulesets are in tests/firewalls,
 //! in the form that the programs of their names give them.
 
+mod made_up;
+
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
