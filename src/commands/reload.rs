@@ -13,13 +13,13 @@ pub fn takes_up_files(ui: &Ui, common: &Common) -> Result<bool> {
     if !files::default_has_rules() {
         return Ok(false);
     }
-    let is_flushed = engine::open(ui, common)?.is_flushed()?;
-    if is_flushed {
+    let is_gone = engine::open(ui, common)?.is_gone()?;
+    if is_gone {
         let dir = files::DIRECTORY;
         ui.note(format_args!(
-            "the table was gone, so the persisted mapping is restored; reload again to take up the \
-             files in {dir}"
+            "the table is gone, so what is persisted is restored; `portmap apply --persist` takes up \
+             the files in {dir}"
         ));
     }
-    Ok(!is_flushed)
+    Ok(!is_gone)
 }

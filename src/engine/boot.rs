@@ -83,11 +83,9 @@ impl<K: Kernel> Engine<'_, K> {
         Ok(Forgotten::Pointer)
     }
 
-    /// Whether the table is gone although a mapping is persisted: after a reboot, or a flush by
-    /// another program.
-    pub fn is_flushed(&mut self) -> Result<bool> {
-        let is_gone = self.read(Extent::Outline)?.table.is_none();
-        Ok(is_gone && matches!(self.history()?.boot(), Ok(Some(_))))
+    /// Whether the kernel has no table of portmap's: after a reboot, or a flush by another program.
+    pub fn is_gone(&mut self) -> Result<bool> {
+        Ok(self.read(Extent::Outline)?.table.is_none())
     }
 
     /// Puts the persisted mapping back; with `if_missing` only where the kernel has no table.

@@ -255,11 +255,20 @@ fn reload_takes_up_the_files_in_etc_and_keeps_them_for_boot() {
     reload().fails_with(1).says("wrong.yaml");
     assert_eq!((host.table(), &host.status()["persisted"]), (table.clone(), &json!(3)));
 
-    // What a flush has taken comes back, and not what nobody has asked for yet.
+    // Nothing is persisted: systemd reloads the unit at boot, which must not apply anything.
     fs::remove_file(host.etc("portmap/wrong.yaml")).unwrap();
+    host.portmap(["clear", "--persist"]).run().succeeds();
+    reload().succeeds();
+    assert_eq!(host.ruleset(), "");
+    host.portmap(["rollback"]).run().succeeds();
+    host.portmap(["persist"]).run().succeeds();
+    assert_eq!(host.table(), table);
+
+    // What a flush has taken comes back, and not what nobody has asked for yet.
     host.nft("flush ruleset");
-    reload().succeeds().says("reload again to take up the files");
+    reload().succeeds().says("`portmap apply --persist` takes up the files");
     assert_eq!(host.table(), table);
     reload().succeeds();
-    assert_eq!(host.status()["persisted"], 4);
+    assert_eq!(host.status()["persisted"], host.status()["generation"]);
+    assert_ne!(host.table(), table);
 }
