@@ -13,8 +13,9 @@ use crate::commands::engine;
 use crate::commands::failure::{Failure, Result};
 use crate::commands::services;
 use crate::host::probe::{self, Attempt, Kept};
+use crate::kernel::firewall;
 use crate::kernel::outside::Outside;
-use crate::kernel::trace::Tracer;
+use crate::kernel::trace::{Tracer, chart};
 use crate::mapping::{MappingSet, Protocol, Service};
 use crate::story::probe::{Got, Path, Probed, Side};
 use crate::story::{Chart, Origin, Story, Teller};
@@ -172,13 +173,15 @@ fn explain(tracer: &mut Tracer, tries: Tries) -> Result<Vec<Tried>> {
     };
     let mut stories: BTreeMap<_, _> =
         teller.rest().into_iter().map(|story| (key(&story), story)).collect();
+    // Without the text of its rules a story can be told all the same.
+    let rules = firewall::read().ok();
     let mut tried = Vec::new();
     for (path, attempt, got) in tries {
         let port = attempt.client.map_or(0, |client| client.port());
         let key = (path.service.protocol, path.side, path.to(), port);
         let story = stories.remove(&key);
         let chart = match &story {
-            Some(story) => tracer.chart(story)?,
+            Some(story) => rules.as_ref().map(|all| chart(all, story)).unwrap_or_default(),
             None => Chart::default(),
         };
         let listeners = story.as_ref().map(services::listeners).unwrap_or_default();

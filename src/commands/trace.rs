@@ -13,9 +13,10 @@ use crate::commands::engine;
 use crate::commands::failure::{Failure, Result};
 use crate::commands::services;
 use crate::host::signals::EndSignals;
-use crate::kernel::trace::Tracer;
+use crate::kernel::firewall;
+use crate::kernel::trace::{Tracer, chart};
 use crate::mapping::{Service, words};
-use crate::story::{Story, Teller};
+use crate::story::{Chart, Story, Teller};
 use crate::ui::Ui;
 use crate::ui::trace::{Told, Traced};
 
@@ -46,7 +47,7 @@ pub fn run(ui: &Ui, common: &Common, trace: &cli::Trace) -> Result {
         match watch.next().context("trace")? {
             Next::Stories(stories) => {
                 for story in stories.into_iter().take(wanted - told.len()) {
-                    told.push(tell(ui, &mut watch.tracer, story)?);
+                    told.push(tell(ui, story)?);
                 }
             }
             Next::Interrupted => {
@@ -72,8 +73,9 @@ pub fn run(ui: &Ui, common: &Common, trace: &cli::Trace) -> Result {
 }
 
 /// With the chains and rules that it names, as they are in the kernel now.
-fn tell(ui: &Ui, tracer: &mut Tracer, story: Story) -> Result<Told> {
-    let chart = tracer.chart(&story)?;
+fn tell(ui: &Ui, story: Story) -> Result<Told> {
+    // Without the text of its rules a story can be told all the same.
+    let chart = firewall::read().map_or_else(|_| Chart::default(), |all| chart(&all, &story));
     let told = Told { listeners: services::listeners(&story), story, chart };
     ui.story(&told)?;
     Ok(told)

@@ -19,7 +19,9 @@ use super::netlink::socket::Socket;
 use super::nft::batch::Batch;
 use super::{CommitError, Error, describe};
 use crate::mapping::Service;
-use crate::story::{Chart, Event, Story};
+use crate::story::Event;
+
+pub use chart::chart;
 
 /// `NFNLGRP_NFTRACE` of `linux/netfilter/nfnetlink.h`.
 const GROUP: libc::c_int = 9;
@@ -101,11 +103,6 @@ impl Tracer {
             Err(_) => heard.malformed += 1,
         })?;
         Ok(heard)
-    }
-
-    /// The chains and rules that the story names, as they are now.
-    pub fn chart(&mut self, story: &Story) -> Result<Chart, Error> {
-        chart::read(&mut self.owner, story)
     }
 }
 

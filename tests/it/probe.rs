@@ -73,7 +73,10 @@ fn a_probe_tells_what_each_client_gets_and_why() {
     assert_eq!(paths[3], "here 2001:db8::1: answered");
     assert_eq!(paths[4..], ["outside 192.0.2.1: silence", "outside 2001:db8::1: silence"]);
     let by_rule = summary(&document, "outside", "192.0.2.1");
-    assert!(by_rule.starts_with("dropped by rule 2 (closed) of table inet fw"), "{by_rule}");
+    assert!(
+        by_rule.starts_with("dropped by rule 2 (meta nfproto ipv4 tcp dport 3000 drop"),
+        "{by_rule}"
+    );
     let by_policy = summary(&document, "outside", "2001:db8::1");
     assert!(by_policy.starts_with("dropped by the policy of table inet fw"), "{by_policy}");
     let help = document["paths"][4]["help"].as_str().unwrap();

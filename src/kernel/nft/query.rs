@@ -25,25 +25,14 @@ pub fn get(
     socket.ask(request, &|writer| write_texts(writer, attrs), &mut each)
 }
 
-/// Asks for all objects of a kind, of family inet.
+/// Asks for all objects of a kind.
 pub fn dump(
-    socket: &mut Socket,
-    kind: i32,
-    attrs: &[(u16, &str)],
-    each: impl FnMut(Message) -> Result<(), Malformed>,
-) -> Result<(), Error> {
-    dump_of(FAMILY, socket, kind, attrs, each)
-}
-
-/// The same of another family, or of all (`NFPROTO_UNSPEC`).
-pub fn dump_of(
-    family: u8,
     socket: &mut Socket,
     kind: i32,
     attrs: &[(u16, &str)],
     mut each: impl FnMut(Message) -> Result<(), Malformed>,
 ) -> Result<(), Error> {
-    let request = Request { kind: nft_type(kind), family, dump: true };
+    let request = Request { kind: nft_type(kind), family: FAMILY, dump: true };
     socket.ask(request, &|writer| write_texts(writer, attrs), &mut each)
 }
 

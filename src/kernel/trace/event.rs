@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use nix::libc;
 use nix::net::if_::if_indextoname;
 
+use crate::firewall::Family;
 use crate::kernel::netlink::wire::{Attrs, Malformed, Message, array, be_u32, be_u64, text};
 use crate::kernel::nft::abi::*;
 use crate::kernel::nft::query::nft_type;
@@ -24,7 +25,7 @@ pub fn read(message: &Message) -> Result<Option<Event>, Malformed> {
         f.take(attr?)?;
     }
     let place = Place {
-        family: family_name(message.family().ok_or(Malformed)?),
+        family: message.family().and_then(Family::from_number).ok_or(Malformed)?.name(),
         table: f.table.ok_or(Malformed)?.to_owned(),
         chain: f.chain.ok_or(Malformed)?.to_owned(),
     };
@@ -81,32 +82,6 @@ impl<'a> Fields<'a> {
         }
         Ok(())
     }
-}
-
-/// nft's word for the family of a table.
-pub fn family_name(family: u8) -> &'static str {
-    match i32::from(family) {
-        libc::NFPROTO_INET => "inet",
-        libc::NFPROTO_IPV4 => "ip",
-        libc::NFPROTO_IPV6 => "ip6",
-        libc::NFPROTO_ARP => "arp",
-        libc::NFPROTO_NETDEV => "netdev",
-        libc::NFPROTO_BRIDGE => "bridge",
-        _ => "?",
-    }
-}
-
-/// The reverse of [`family_name`].
-pub fn family_number(name: &str) -> Option<u8> {
-    const FAMILIES: [i32; 6] = [
-        libc::NFPROTO_INET,
-        libc::NFPROTO_IPV4,
-        libc::NFPROTO_IPV6,
-        libc::NFPROTO_ARP,
-        libc::NFPROTO_NETDEV,
-        libc::NFPROTO_BRIDGE,
-    ];
-    FAMILIES.into_iter().map(|family| family as u8).find(|family| family_name(*family) == name)
 }
 
 fn interface(index: u32) -> Option<String> {
