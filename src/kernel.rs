@@ -6,6 +6,7 @@
 mod barrier;
 pub mod conntrack;
 pub mod firewall;
+mod held;
 pub mod links;
 mod netlink;
 mod nft;
@@ -21,10 +22,10 @@ use nix::libc;
 use crate::host::listeners::Listening;
 use crate::kernel::netlink::socket::{Answer, Socket};
 use crate::kernel::nft::batch::Batch;
-use crate::kernel::nft::{encode, explain, read};
+use crate::kernel::nft::{encode, explain, read, runs};
 use crate::mapping::{MappingSet, Protocol};
 use crate::plan::Step;
-use crate::ruleset::{Observed, Stamp};
+use crate::ruleset::{Observed, Run, RunTable, Stamp};
 
 /// The table, and the generation of the whole ruleset at which it was read.
 #[derive(Debug)]
@@ -35,6 +36,13 @@ pub struct Snapshot {
 }
 
 pub use crate::kernel::nft::read::Extent;
+
+/// The tables of runs, and the generation of the whole ruleset at which they were read.
+#[derive(Debug)]
+pub struct Runs {
+    pub generation: u32,
+    pub runs: Vec<Run>,
+}
 
 /// What portmap asks of the kernel of one network namespace. The program has [`Netlink`]; tests
 /// have a model of it.
@@ -51,6 +59,15 @@ pub trait Kernel {
 
     /// Carries out all steps or none, if the ruleset is still at `generation`.
     fn commit(&mut self, steps: &[Step], generation: u32) -> Result<(), CommitError>;
+
+    /// The tables of runs as they stood at one generation.
+    fn runs(&mut self) -> Result<Runs, Error>;
+
+    /// Makes the table of a run by these steps, if the ruleset is still at `generation`. One with
+    /// [`Lifetime::Socket`] lives as long as this value, or what inherits its socket.
+    ///
+    /// [`Lifetime::Socket`]: crate::ruleset::Lifetime::Socket
+    fn hold(&mut self, run: &RunTable, steps: &[Step], generation: u32) -> Result<(), CommitError>;
 
     /// Deletes the tracked flows that contradict `after`, which is in the kernel already and
     /// replaced `before`. Returns how many there were.
@@ -100,30 +117,18 @@ impl Netlink {
     pub fn open() -> Result<Self, Error> {
         Ok(Self { socket: Socket::open()? })
     }
-}
 
-impl Kernel for Netlink {
-    fn generation(&mut self) -> Result<u32, Error> {
-        read::generation(&mut self.socket)
-    }
-
-    fn stamp(&mut self) -> Result<Option<Stamp>, Error> {
-        for _ in 0..ATTEMPTS {
-            match read::stamp(&mut self.socket) {
-                Err(Error::Interrupted) => continue,
-                other => return other,
-            }
-        }
-        Err(Error::Restless)
-    }
-
-    fn snapshot(&mut self, extent: Extent) -> Result<Snapshot, Error> {
+    /// What is read, and the one generation of the whole ruleset at which it was.
+    fn consistent<T>(
+        &mut self,
+        mut read: impl FnMut(&mut Socket) -> Result<T, Error>,
+    ) -> Result<(u32, T), Error> {
         let mut generation = self.generation()?;
         for _ in 0..ATTEMPTS {
-            let table = read::table(&mut self.socket, extent);
+            let found = read(&mut self.socket);
             let now = self.generation()?;
-            match table {
-                Ok(table) if now == generation => return Ok(Snapshot { generation, table }),
+            match found {
+                Ok(found) if now == generation => return Ok((generation, found)),
                 // What a dump failed with while the ruleset moved says nothing: a set that was
                 // listed may be gone.
                 Err(error) if now == generation && !matches!(error, Error::Interrupted) => {
@@ -135,8 +140,12 @@ impl Kernel for Netlink {
         Err(Error::Restless)
     }
 
-    fn commit(&mut self, steps: &[Step], generation: u32) -> Result<(), CommitError> {
-        let mut batch = encode::batch(steps, generation);
+    fn send(
+        &mut self,
+        mut batch: Batch,
+        steps: &[Step],
+        generation: u32,
+    ) -> Result<(), CommitError> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -156,6 +165,40 @@ impl Kernel for Netlink {
         } else {
             Err(CommitError::Netlink(Error::NotCommitted))
         }
+    }
+}
+
+impl Kernel for Netlink {
+    fn generation(&mut self) -> Result<u32, Error> {
+        read::generation(&mut self.socket)
+    }
+
+    fn stamp(&mut self) -> Result<Option<Stamp>, Error> {
+        for _ in 0..ATTEMPTS {
+            match read::stamp(&mut self.socket) {
+                Err(Error::Interrupted) => continue,
+                other => return other,
+            }
+        }
+        Err(Error::Restless)
+    }
+
+    fn snapshot(&mut self, extent: Extent) -> Result<Snapshot, Error> {
+        let (generation, table) = self.consistent(|socket| read::table(socket, extent))?;
+        Ok(Snapshot { generation, table })
+    }
+
+    fn commit(&mut self, steps: &[Step], generation: u32) -> Result<(), CommitError> {
+        self.send(encode::batch(steps, generation), steps, generation)
+    }
+
+    fn runs(&mut self) -> Result<Runs, Error> {
+        let (generation, runs) = self.consistent(runs::runs)?;
+        Ok(Runs { generation, runs })
+    }
+
+    fn hold(&mut self, run: &RunTable, steps: &[Step], generation: u32) -> Result<(), CommitError> {
+        self.send(encode::run(run, steps, generation), steps, generation)
     }
 
     fn clean_flows(
@@ -246,6 +289,9 @@ pub enum CommitError {
         message: Option<String>,
         help: Option<String>,
     },
+    /// The kernel cannot tie a table to a socket.
+    #[error("commit: the kernel has no tables that live with a process (Linux 5.12)")]
+    NoOwner,
     #[error(transparent)]
     Netlink(#[from] Error),
 }
@@ -300,6 +346,10 @@ impl CommitError {
     fn refused(batch: &Batch, steps: &[Step], first: u32, refusal: &Answer) -> Self {
         let index = refusal.sequence.wrapping_sub(first) as usize;
         let (step, tried) = explain::explain(batch, steps, index, refusal.offset);
+        let is_unknown = matches!(refusal.errno, libc::EINVAL | libc::EOPNOTSUPP);
+        if is_unknown && matches!(step, Some(Step::AddTable)) && batch.place.flags != 0 {
+            return CommitError::NoOwner;
+        }
         CommitError::Refused {
             step: tried,
             errno: refusal.errno,
@@ -313,6 +363,7 @@ impl CommitError {
         match self {
             CommitError::Raced => Some("another program changed the ruleset meanwhile; try again"),
             CommitError::Refused { help, .. } => help.as_deref(),
+            CommitError::NoOwner => Some("`portmap run --supervise` does without"),
             CommitError::Netlink(error) => error.help(),
         }
     }

@@ -33,6 +33,7 @@ mod checks;
 mod layout;
 mod names;
 mod stamp;
+mod table;
 mod text;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ pub use base::{BASE_CHAINS, BaseChain, HookPoint, Kind, LAYOUT, Policy, TABLE};
 pub use layout::{Trial, desired};
 pub use names::{ChainName, GATE, MapName};
 pub use stamp::Stamp;
+pub use table::{Lifetime, Run, RunId, RunTable, TableName};
 pub use text::Script;
 
 /// The conntrack zone in which the connectionless flows of a trial are tracked. Others use small

@@ -17,4 +17,5 @@ mod interval;
 pub mod query;
 pub mod read;
 mod rule;
+pub mod runs;
 pub mod sets;

@@ -5,9 +5,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::mapping::Service;
-use crate::ruleset::{Answer, ChainName, Counter, GATE, MapName, MapShape, PortData, Rule, TABLE};
+use crate::ruleset::{
+    Answer, ChainName, Counter, GATE, MapName, MapShape, PortData, Rule, TableName,
+};
 
-/// One operation on an object of our table. The steps of a plan are committed in one transaction,
+/// One operation on an object of a table of ours. The steps of a plan are committed in one transaction,
 /// in their order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
@@ -88,6 +90,7 @@ impl Step {
 pub struct Part<'a> {
     step: &'a Step,
     elements: Range<usize>,
+    table: TableName,
 }
 
 impl Step {
@@ -105,7 +108,7 @@ impl Step {
 
     /// The step without all but these of its elements, for people. A single one is named.
     pub fn part(&self, elements: Range<usize>) -> Part<'_> {
-        Part { step: self, elements }
+        Part { step: self, elements, table: TableName::Main }
     }
 }
 
@@ -118,8 +121,8 @@ impl Display for Step {
 impl Display for Part<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.step {
-            Step::DeleteTable => write!(f, "delete table inet {TABLE}"),
-            Step::AddTable => write!(f, "add table inet {TABLE}"),
+            Step::DeleteTable => write!(f, "delete table inet {}", self.table),
+            Step::AddTable => write!(f, "add table inet {}", self.table),
             Step::AddMap { name, .. } => write!(f, "add {} {name}", name.kind()),
             Step::DeleteMap(name) => write!(f, "delete {} {name}", name.kind()),
             Step::AddGate => write!(f, "add set {GATE}"),
@@ -170,6 +173,11 @@ fn in_words(answer: &Answer) -> String {
 }
 
 impl Part<'_> {
+    /// The same in another table than the one that files make.
+    pub fn within(self, table: TableName) -> Self {
+        Self { table, ..self }
+    }
+
     fn elements<T>(&self, all: &[T], text: impl Fn(&T) -> String) -> String {
         match all.get(self.elements.clone()) {
             Some([one]) => format!("element {}", text(one)),

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use portmap::host::listeners::Listening;
-use portmap::kernel::{CommitError, Error, Extent, Kernel, Snapshot, conntrack};
+use portmap::kernel::{CommitError, Error, Extent, Kernel, Runs, Snapshot, conntrack};
 use portmap::mapping::{MappingSet, Protocol, Service};
 use portmap::plan::Step;
-use portmap::ruleset::{Map, MapName, Observed, Stamp};
+use portmap::ruleset::{Lifetime, Map, MapName, Observed, Run, RunTable, Stamp};
 
 use crate::model::Model;
 
@@ -41,6 +41,9 @@ struct State {
     trial_flows_cleared: usize,
     open_connections: Vec<Service>,
     listening: Listening,
+    runs: Vec<Run>,
+    faster_runs: Vec<Run>,
+    has_no_owner: bool,
 }
 
 impl FakeKernel {
@@ -141,6 +144,21 @@ impl FakeKernel {
         self.state().listening = listening;
     }
 
+    /// The runs that there are.
+    pub fn all_runs(&self) -> Vec<Run> {
+        self.state().runs.clone()
+    }
+
+    /// Another run begins between our reading and our attempt to begin one.
+    pub fn be_overtaken_by(&self, run: Run) {
+        self.state().faster_runs.push(run);
+    }
+
+    /// As before Linux 5.12.
+    pub fn forget_owners(&self) {
+        self.state().has_no_owner = true;
+    }
+
     /// Open connections through the mapping, one for each of these.
     pub fn connect(&self, services: &[Service]) {
         self.state().open_connections = services.to_vec();
@@ -219,6 +237,31 @@ impl Kernel for FakeKernel {
         if state.unanswered.contains(&n) {
             return Err(lost().into());
         }
+        Ok(())
+    }
+
+    fn runs(&mut self) -> Result<Runs, Error> {
+        let state = self.state();
+        Ok(Runs { generation: state.generation, runs: state.runs.clone() })
+    }
+
+    fn hold(&mut self, run: &RunTable, steps: &[Step], generation: u32) -> Result<(), CommitError> {
+        let mut state = self.state();
+        if let Some(faster) = state.faster_runs.pop() {
+            state.runs.push(faster);
+            state.generation += 1;
+        }
+        if generation != state.generation {
+            return Err(CommitError::Raced);
+        }
+        if state.has_no_owner && run.lifetime == Lifetime::Socket {
+            return Err(CommitError::NoOwner);
+        }
+        let mut model = Model::new(None);
+        model.commit(steps).expect("the steps make a table");
+        let observed = model.observed().expect("the steps make a table");
+        state.runs.push(Run { table: run.clone(), owner: None, observed });
+        state.generation += 1;
         Ok(())
     }
 

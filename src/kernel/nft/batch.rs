@@ -6,6 +6,7 @@ use nix::libc;
 use super::abi::NFNL_BATCH_GENID;
 use super::query::{FAMILY, nft_type};
 use crate::kernel::netlink::wire::{Open, Writer};
+use crate::ruleset::TableName;
 
 /// Which step a message belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +19,23 @@ pub struct Origin {
     pub first_element: usize,
 }
 
+/// The table that steps are about, as it is made. By default that of the files.
+pub struct Place {
+    pub name: TableName,
+    /// `NFTA_TABLE_FLAGS`
+    pub flags: u32,
+    pub comment: Option<String>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { name: TableName::Main, flags: 0, comment: None }
+    }
+}
+
 pub struct Batch {
     pub writer: Writer,
+    pub place: Place,
     pub origins: Vec<Origin>,
     /// Numbers of anonymous sets.
     pub next_set: u32,
@@ -37,6 +53,7 @@ impl Batch {
     /// takes it while the ruleset is at it (`NFNL_BATCH_GENID`, Linux 4.13).
     pub fn open(generation: Option<u32>, elements: usize) -> Self {
         let mut batch = Self {
+            place: Place::default(),
             writer: Writer::with_capacity(elements * 36 + 16 * 1024),
             origins: Vec::new(),
             next_set: 0,
@@ -84,6 +101,11 @@ impl Batch {
     pub fn begin(&mut self, kind: i32, flags: i32, first_element: usize) -> Open {
         self.origin(first_element);
         self.writer.begin(nft_type(kind), flags as u16, 0, FAMILY, 0)
+    }
+
+    /// Names the table, in the attribute that a kind of message has for it.
+    pub fn name_table(&mut self, attribute: u16) {
+        self.writer.attr_str(attribute, &self.place.name.to_string());
     }
 
     /// Lets libnftnl write a message, and then `more` add attributes to it. The flags are set

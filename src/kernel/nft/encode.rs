@@ -6,16 +6,34 @@ use nftnl::{Chain, ChainType, MsgType, ProtoFamily, Table};
 use nix::libc;
 
 use super::abi::*;
-use super::batch::{Batch, ELEMENT_MAX, ELEMENTS_MAX};
+use super::batch::{Batch, ELEMENT_MAX, ELEMENTS_MAX, Place};
 use super::rule::{self, ANONYMOUS_NAME, AnonymousSet};
 use super::sets;
 use crate::kernel::netlink::wire::Writer;
 use crate::plan::Step;
-use crate::ruleset::{ChainName, Counter, GATE, HookPoint, Kind, MapName, Policy, Rule, TABLE};
+use crate::ruleset::{
+    ChainName, Counter, GATE, HookPoint, Kind, Lifetime, MapName, Policy, Rule, RunTable, TableName,
+};
 
-/// All messages of `steps`, for a ruleset at `generation`.
+/// All messages of `steps` in our table, for a ruleset at `generation`.
 pub fn batch(steps: &[Step], generation: u32) -> Batch {
-    let mut batch = Batch::open(Some(generation), steps.iter().map(Step::element_count).sum());
+    whole(Place::default(), steps, generation)
+}
+
+/// All messages that make the table of a run.
+pub fn run(run: &RunTable, steps: &[Step], generation: u32) -> Batch {
+    let flags = match run.lifetime {
+        Lifetime::Socket => TABLE_OWNER,
+        Lifetime::UntilDeleted => 0,
+    };
+    let comment = run.command.as_deref().map(str::to_owned);
+    whole(Place { name: TableName::Run(run.id), flags, comment }, steps, generation)
+}
+
+fn whole(place: Place, steps: &[Step], generation: u32) -> Batch {
+    let elements = steps.iter().map(Step::element_count).sum();
+    let mut batch = Batch::open(Some(generation), elements);
+    batch.place = place;
     for (index, one) in steps.iter().enumerate() {
         batch.at_step(index);
         step(&mut batch, one);
@@ -29,8 +47,12 @@ fn step(batch: &mut Batch, step: &Step) {
     const DELETE: i32 = libc::NFT_MSG_DELSETELEM;
     const ADD: i32 = libc::NFT_MSG_NEWSETELEM;
     match step {
-        Step::DeleteTable => batch.object(&table(), MsgType::Del, 0, |_| {}),
-        Step::AddTable => batch.object(&table(), MsgType::Add, libc::NLM_F_CREATE, |_| {}),
+        Step::DeleteTable => {
+            let message = batch.begin(libc::NFT_MSG_DELTABLE, 0, 0);
+            batch.name_table(NFTA_TABLE_NAME);
+            batch.writer.end(message);
+        }
+        Step::AddTable => add_table(batch),
         Step::AddMap { name, shape } => {
             add_set(batch, |writer, id| sets::write_map(writer, id, *name, *shape));
         }
@@ -45,7 +67,7 @@ fn step(batch: &mut Batch, step: &Step) {
         // Without a list it is the set that is emptied, also if no element is left (Linux 4.10).
         Step::ShutGate => {
             let message = batch.begin(DELETE, 0, 0);
-            batch.writer.attr_str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+            batch.name_table(NFTA_SET_ELEM_LIST_TABLE);
             batch.writer.attr_str(NFTA_SET_ELEM_LIST_SET, GATE);
             batch.writer.end(message);
         }
@@ -77,7 +99,7 @@ fn step(batch: &mut Batch, step: &Step) {
             add_rule(batch, *chain, *before, rule, *counter);
         }
         Step::DeleteRule { chain, handle } => {
-            let table = table();
+            let table = table(batch);
             let chain = Chain::new(c_name(*chain), &table);
             let mut rule = nftnl::Rule::new(&chain);
             rule.set_handle(*handle);
@@ -86,9 +108,21 @@ fn step(batch: &mut Batch, step: &Step) {
     }
 }
 
-fn table() -> Table {
-    let name = CString::new(TABLE).expect("the name has no zero");
+/// For libnftnl, which wants one to name another object by.
+fn table(batch: &Batch) -> Table {
+    let name = CString::new(batch.place.name.to_string()).expect("the name has no zero");
     Table::new(&name, ProtoFamily::Inet)
+}
+
+/// With flags in any case: a dormant table wakes when it is added again without that flag.
+fn add_table(batch: &mut Batch) {
+    let message = batch.begin(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE, 0);
+    batch.name_table(NFTA_TABLE_NAME);
+    batch.writer.attr_u32(NFTA_TABLE_FLAGS, batch.place.flags);
+    if let Some(comment) = &batch.place.comment {
+        batch.writer.attr(NFTA_TABLE_USERDATA, &sets::comment_udata(comment));
+    }
+    batch.writer.end(message);
 }
 
 fn c_name(chain: ChainName) -> CString {
@@ -96,7 +130,7 @@ fn c_name(chain: ChainName) -> CString {
 }
 
 fn chain(batch: &mut Batch, name: ChainName, verb: MsgType, flags: i32) {
-    let table = table();
+    let table = table(batch);
     let mut chain = Chain::new(c_name(name), &table);
     if let (Some(base), MsgType::Add) = (name.base(), verb) {
         chain.set_type(match base.kind {
@@ -108,7 +142,7 @@ fn chain(batch: &mut Batch, name: ChainName, verb: MsgType, flags: i32) {
             HookPoint::Input => nftnl::Hook::In,
             HookPoint::Output => nftnl::Hook::Out,
         };
-        chain.set_hook(hook, base.priority);
+        chain.set_hook(hook, batch.place.name.priority(base));
         chain.set_policy(match base.policy {
             Policy::Accept => nftnl::Policy::Accept,
             Policy::Drop => nftnl::Policy::Drop,
@@ -121,13 +155,14 @@ fn add_set(batch: &mut Batch, write: impl FnOnce(&mut Writer, u32)) {
     batch.next_set += 1;
     let id = batch.next_set;
     let message = batch.begin(libc::NFT_MSG_NEWSET, libc::NLM_F_CREATE, 0);
+    batch.name_table(NFTA_SET_TABLE);
     write(&mut batch.writer, id);
     batch.writer.end(message);
 }
 
 fn delete_set(batch: &mut Batch, name: &str) {
     let message = batch.begin(libc::NFT_MSG_DELSET, 0, 0);
-    batch.writer.attr_str(NFTA_SET_TABLE, TABLE);
+    batch.name_table(NFTA_SET_TABLE);
     batch.writer.attr_str(NFTA_SET_NAME, name);
     batch.writer.end(message);
 }
@@ -145,8 +180,8 @@ fn elements<T>(
     let mut list = list.iter().enumerate().peekable();
     while let Some((first, _)) = list.peek() {
         let message = batch.begin(kind, flags, *first);
+        batch.name_table(NFTA_SET_ELEM_LIST_TABLE);
         let writer = &mut batch.writer;
-        writer.attr_str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
         writer.attr_str(NFTA_SET_ELEM_LIST_SET, set);
         if let Some(id) = id {
             writer.attr_u32(NFTA_SET_ELEM_LIST_SET_ID, id);
@@ -166,6 +201,7 @@ fn elements<T>(
 
 fn add_anonymous(batch: &mut Batch, set: &AnonymousSet) {
     let message = batch.begin(libc::NFT_MSG_NEWSET, libc::NLM_F_CREATE, 0);
+    batch.name_table(NFTA_SET_TABLE);
     sets::write_anonymous(&mut batch.writer, ANONYMOUS_NAME, set);
     batch.writer.end(message);
     let kind = libc::NFT_MSG_NEWSETELEM;
@@ -183,7 +219,7 @@ fn add_rule(
     for set in &made.sets {
         add_anonymous(batch, set);
     }
-    let table = table();
+    let table = table(batch);
     let chain = Chain::new(c_name(chain), &table);
     let mut rule = nftnl::Rule::new(&chain);
     for expr in &made.exprs {

@@ -20,14 +20,15 @@ pub fn explain<'a>(
     };
     let (here, count) = elements(batch, *origin, offset);
     let first = origin.first_element;
+    let part = |elements| step.part(elements).within(batch.place.name);
     let tried = match here {
-        Some(index) => step.part(first + index..first + index + 1).to_string(),
+        Some(index) => part(first + index..first + index + 1).to_string(),
         // Before Linux 5.17 or so the kernel names no place within the message.
         None if count > 1 => {
-            let all = step.part(first..first + count);
+            let all = part(first..first + count);
             format!("{all} (the kernel refuses one of them, and does not say which)")
         }
-        None => step.part(first..first + count).to_string(),
+        None => part(first..first + count).to_string(),
     };
     (Some(step), tried)
 }

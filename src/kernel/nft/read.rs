@@ -4,23 +4,22 @@
 //! `NFTA_*_TABLE` in these requests since 4.10 at the latest); chains are dumped for the whole
 //! family, whatever is asked. The table's name is checked again here in any case.
 
+mod rules;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nix::libc;
 
 use super::abi::*;
-use super::expr::Expr;
-use super::interval::Element;
 use super::query;
-use super::rule::{self, Sets};
 use super::sets::{self, Definition, Found};
 use crate::kernel::Error;
 use crate::kernel::netlink::socket::Socket;
-use crate::kernel::netlink::wire::{Attrs, Malformed, Message, be_u32, be_u64, text};
+use crate::kernel::netlink::wire::{Attrs, Malformed, Message, be_u32, text};
 use crate::ruleset::{
     ChainName, Counter, Counters, GATE, Gate, Hook, HookPoint, Layer, Map, MapName, Observed,
-    Policy, Rule, Stamp, TABLE,
+    Policy, Stamp, TABLE, TableName,
 };
 
 /// `NFT_MSG_GETFLOWTABLE`
@@ -41,7 +40,7 @@ pub fn stamp(socket: &mut Socket) -> Result<Option<Stamp>, Error> {
     let chain = ChainName::Hook(Layer::Active, Hook::Prerouting);
     let name = chain.to_string();
     let mut first = None;
-    let outcome = rules(socket, Some(&name), |rule| {
+    let outcome = rules::each(&mut Source::main(socket), Some(&name), |rule| {
         if first.is_none() && rule.chain == name {
             first = Some(rule.comment.and_then(|comment| comment.parse().ok()));
         }
@@ -63,31 +62,39 @@ pub enum Extent {
     Outline,
 }
 
+/// One table, and the socket over which it is read.
+pub struct Source<'a> {
+    socket: &'a mut Socket,
+    table: TableName,
+    /// The same as the kernel has it.
+    name: String,
+}
+
+/// A table apart from what is in it.
+pub struct Head<'a> {
+    pub flags: u32,
+    /// The address of the netlink socket that owns it.
+    pub owner: Option<u32>,
+    pub userdata: Option<&'a [u8]>,
+}
+
 /// The table, or `None` if there is none. Not one moment of it unless the generation before and
 /// after is the same.
 pub fn table(socket: &mut Socket, extent: Extent) -> Result<Option<Observed>, Error> {
     let mut seen = Observed::default();
-    let present =
-        query::get(socket, libc::NFT_MSG_GETTABLE, &[(NFTA_TABLE_NAME, TABLE)], |message| {
-            let attrs = message.attrs()?;
-            let flags = attrs.find(NFTA_TABLE_FLAGS)?.map(be_u32).transpose()?.unwrap_or(0);
-            if flags != 0 {
-                seen.foreign.push(format!("flags {flags:#x} of table {TABLE}{}", dormant(flags)));
-            }
-            if has_comment(attrs, NFTA_TABLE_USERDATA)? {
-                seen.foreign.push(format!("comment of table {TABLE}"));
-            }
-            Ok(())
-        });
-    match present {
-        Err(Error::Kernel { errno: libc::ENOENT }) => return Ok(None),
-        other => other?,
+    let mut source = Source::main(socket);
+    let present = source.head(|Head { flags, userdata, .. }| {
+        if flags != 0 {
+            seen.foreign.push(format!("flags {flags:#x} of table {TABLE}{}", dormant(flags)));
+        }
+        if userdata.is_some_and(is_commented) {
+            seen.foreign.push(format!("comment of table {TABLE}"));
+        }
+    })?;
+    if !present {
+        return Ok(None);
     }
-    chains(socket, &mut seen)?;
-    let definitions = definitions(socket)?;
-    known_sets(socket, &definitions, extent, &mut seen)?;
-    others(socket, &mut seen)?;
-    known_rules(socket, &definitions, &mut seen)?;
+    source.content(extent, &mut seen)?;
     Ok(Some(seen))
 }
 
@@ -95,22 +102,67 @@ fn dormant(flags: u32) -> &'static str {
     if flags & 1 != 0 { " (dormant)" } else { "" }
 }
 
-/// Whether the message is about our table; `attribute` is where its name is.
-fn is_ours(message: &Message, attribute: u16) -> Result<bool, Malformed> {
-    let name = message.attrs()?.find(attribute)?;
-    let inet = message.family() == Some(libc::NFPROTO_INET as u8);
-    Ok(inet && name.map(text).transpose()? == Some(TABLE))
+impl<'a> Source<'a> {
+    pub fn new(socket: &'a mut Socket, table: TableName) -> Self {
+        Self { socket, table, name: table.to_string() }
+    }
+
+    fn main(socket: &'a mut Socket) -> Self {
+        Self::new(socket, TableName::Main)
+    }
+
+    /// Passes on what the table says of itself; `false` if there is no such table.
+    pub fn head(&mut self, mut each: impl FnMut(Head)) -> Result<bool, Error> {
+        let attrs = [(NFTA_TABLE_NAME, self.name.as_str())];
+        let answer = query::get(self.socket, libc::NFT_MSG_GETTABLE, &attrs, |message| {
+            let attrs = message.attrs()?;
+            each(Head {
+                flags: attrs.find(NFTA_TABLE_FLAGS)?.map(be_u32).transpose()?.unwrap_or(0),
+                owner: attrs.find(NFTA_TABLE_OWNER)?.map(be_u32).transpose()?,
+                userdata: attrs.find(NFTA_TABLE_USERDATA)?,
+            });
+            Ok(())
+        });
+        match answer {
+            Err(Error::Kernel { errno: libc::ENOENT }) => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    /// All that is in the table.
+    pub fn content(&mut self, extent: Extent, seen: &mut Observed) -> Result<(), Error> {
+        chains(self, seen)?;
+        let definitions = definitions(self)?;
+        known_sets(self, &definitions, extent, seen)?;
+        others(self, seen)?;
+        rules::known(self, &definitions, seen)
+    }
+
+    /// Asks for all objects of a kind; `attribute` is where the name of their table is.
+    fn dump(
+        &mut self,
+        kind: i32,
+        attribute: u16,
+        more: &[(u16, &str)],
+        mut each: impl FnMut(Message) -> Result<(), Malformed>,
+    ) -> Result<(), Error> {
+        let Self { socket, name, .. } = self;
+        let attrs = [&[(attribute, name.as_str())], more].concat();
+        query::dump(socket, kind, &attrs, |message| {
+            let table = message.attrs()?.find(attribute)?.map(text).transpose()?;
+            let inet = message.family() == Some(libc::NFPROTO_INET as u8);
+            if inet && table == Some(name) { each(message) } else { Ok(()) }
+        })
+    }
 }
 
-fn chains(socket: &mut Socket, seen: &mut Observed) -> Result<(), Error> {
-    query::dump(socket, libc::NFT_MSG_GETCHAIN, &[(NFTA_CHAIN_TABLE, TABLE)], |message| {
-        if !is_ours(&message, NFTA_CHAIN_TABLE)? {
-            return Ok(());
-        }
+fn chains(source: &mut Source, seen: &mut Observed) -> Result<(), Error> {
+    let table = source.table;
+    source.dump(libc::NFT_MSG_GETCHAIN, NFTA_CHAIN_TABLE, &[], |message| {
         let attrs = message.attrs()?;
         let name = text(attrs.find(NFTA_CHAIN_NAME)?.ok_or(Malformed)?)?;
         match name.parse() {
-            Ok(chain) if is_as_made(chain, attrs)? => {
+            Ok(chain) if is_as_made(table, chain, attrs)? => {
                 seen.ruleset.chains.insert(chain, Vec::new());
                 seen.handles.insert(chain, Vec::new());
             }
@@ -123,12 +175,16 @@ fn chains(socket: &mut Socket, seen: &mut Observed) -> Result<(), Error> {
 
 /// Whether user data holds a comment. nft since 1.1.7 also notes its own version there.
 fn has_comment(attrs: Attrs, attribute: u16) -> Result<bool, Malformed> {
-    let Some(data) = attrs.find(attribute)? else { return Ok(false) };
-    Ok(sets::read_comment(data)?.is_some())
+    Ok(attrs.find(attribute)?.is_some_and(is_commented))
+}
+
+/// What does not read as user data is a comment for all we know.
+fn is_commented(userdata: &[u8]) -> bool {
+    !matches!(sets::read_comment(userdata), Ok(None))
 }
 
 /// Hook, priority, policy and type, and nothing else.
-fn is_as_made(chain: ChainName, attrs: Attrs) -> Result<bool, Malformed> {
+fn is_as_made(table: TableName, chain: ChainName, attrs: Attrs) -> Result<bool, Malformed> {
     let flags = attrs.find(NFTA_CHAIN_FLAGS)?.map(be_u32).transpose()?.unwrap_or(0);
     if flags & !CHAIN_BASE != 0
         || attrs.find(NFTA_CHAIN_COUNTERS)?.is_some()
@@ -153,20 +209,18 @@ fn is_as_made(chain: ChainName, attrs: Attrs) -> Result<bool, Malformed> {
     };
     let u32_of = |attrs: Attrs, kind| attrs.find(kind)?.map(be_u32).transpose();
     Ok(u32_of(found, NFTA_HOOK_HOOKNUM)? == Some(hook as u32)
-        && u32_of(found, NFTA_HOOK_PRIORITY)? == Some(base.priority as u32)
+        && u32_of(found, NFTA_HOOK_PRIORITY)? == Some(table.priority(base) as u32)
         && found.find(NFTA_HOOK_DEV)?.is_none()
         && found.find(NFTA_HOOK_DEVS)?.is_none()
         && u32_of(attrs, NFTA_CHAIN_POLICY)? == Some(policy as u32)
         && attrs.find(NFTA_CHAIN_TYPE)?.map(text).transpose()? == Some(base.kind.name()))
 }
 
-fn definitions(socket: &mut Socket) -> Result<BTreeMap<String, Definition>, Error> {
+fn definitions(source: &mut Source) -> Result<BTreeMap<String, Definition>, Error> {
     let mut definitions = BTreeMap::new();
-    query::dump(socket, libc::NFT_MSG_GETSET, &[(NFTA_SET_TABLE, TABLE)], |message| {
-        if is_ours(&message, NFTA_SET_TABLE)? {
-            let set = Definition::read(message.attrs()?)?;
-            definitions.insert(set.name.clone(), set);
-        }
+    source.dump(libc::NFT_MSG_GETSET, NFTA_SET_TABLE, &[], |message| {
+        let set = Definition::read(message.attrs()?)?;
+        definitions.insert(set.name.clone(), set);
         Ok(())
     })?;
     Ok(definitions)
@@ -174,7 +228,7 @@ fn definitions(socket: &mut Socket) -> Result<BTreeMap<String, Definition>, Erro
 
 /// Our maps and the gate, with their elements. Anonymous sets belong to the rules.
 fn known_sets(
-    socket: &mut Socket,
+    source: &mut Source,
     definitions: &BTreeMap<String, Definition>,
     extent: Extent,
     seen: &mut Observed,
@@ -187,14 +241,14 @@ fn known_sets(
                     seen.shapes.insert(name, shape);
                     let map = match (extent, name) {
                         (Extent::Outline, name) if name.can_be_large() => Map::empty(name),
-                        _ => map(socket, name, seen)?,
+                        _ => map(source, name, seen)?,
                     };
                     seen.ruleset.maps.insert(name, map);
                 }
                 None => seen.foreign.push(format!("{kind} {name} (not as portmap makes it)")),
             },
             Err(()) if set.name == GATE && set.is_gate() => {
-                seen.ruleset.gate = Some(gate(socket, seen)?);
+                seen.ruleset.gate = Some(gate(source, seen)?);
             }
             Err(()) if set.name == GATE => {
                 seen.foreign.push(format!("{kind} {GATE} (not as portmap makes it)"));
@@ -206,12 +260,13 @@ fn known_sets(
 }
 
 fn elements(
-    socket: &mut Socket,
+    source: &mut Source,
     set: &str,
     mut each: impl FnMut(Found) -> Result<(), Malformed>,
 ) -> Result<(), Error> {
-    let attrs = [(NFTA_SET_ELEM_LIST_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, set)];
-    query::dump(socket, libc::NFT_MSG_GETSETELEM, &attrs, |message| {
+    let attrs = [(NFTA_SET_ELEM_LIST_SET, set)];
+    let kind = libc::NFT_MSG_GETSETELEM;
+    source.dump(kind, NFTA_SET_ELEM_LIST_TABLE, &attrs, |message| {
         let Some(list) = message.attrs()?.find(NFTA_SET_ELEM_LIST_ELEMENTS)? else {
             return Ok(());
         };
@@ -222,10 +277,10 @@ fn elements(
     })
 }
 
-fn map(socket: &mut Socket, name: MapName, seen: &mut Observed) -> Result<Map, Error> {
+fn map(source: &mut Source, name: MapName, seen: &mut Observed) -> Result<Map, Error> {
     let mut map = Map::empty(name);
     let (counters, foreign) = (&mut seen.counters, &mut seen.foreign);
-    elements(socket, &name.to_string(), |found| {
+    elements(source, &name.to_string(), |found| {
         if take(&found, name, &mut map, counters).is_err() {
             foreign.push(format!("element {} of {} {name}", found.describe(), name.kind()));
         }
@@ -271,9 +326,9 @@ fn take(
 
 /// The gate; `left` is the least of its elements', and zero when all of them are gone (as is the
 /// timeout then, which only the elements know).
-fn gate(socket: &mut Socket, seen: &mut Observed) -> Result<Gate, Error> {
+fn gate(source: &mut Source, seen: &mut Observed) -> Result<Gate, Error> {
     let mut gate: Option<Gate> = None;
-    elements(socket, GATE, |found| {
+    elements(source, GATE, |found| {
         match found.gate() {
             Ok((_, timeout, left)) => {
                 let left = gate.map_or(left, |gate| gate.left.min(left));
@@ -289,158 +344,19 @@ fn gate(socket: &mut Socket, seen: &mut Observed) -> Result<Gate, Error> {
 }
 
 /// Objects (named counters and the like) and flowtables: none of them is ours.
-fn others(socket: &mut Socket, seen: &mut Observed) -> Result<(), Error> {
+fn others(source: &mut Source, seen: &mut Observed) -> Result<(), Error> {
     let kinds = [
         (libc::NFT_MSG_GETOBJ, NFTA_OBJ_TABLE, NFTA_OBJ_NAME, "object"),
         (GET_FLOWTABLE, NFTA_FLOWTABLE_TABLE, NFTA_FLOWTABLE_NAME, "flowtable"),
     ];
     for (request, table, name, kind) in kinds {
-        query::dump(socket, request, &[(table, TABLE)], |message| {
-            if is_ours(&message, table)? {
-                let name = text(message.attrs()?.find(name)?.ok_or(Malformed)?)?;
-                seen.foreign.push(format!("{kind} {name}"));
-            }
+        source.dump(request, table, &[], |message| {
+            let name = text(message.attrs()?.find(name)?.ok_or(Malformed)?)?;
+            seen.foreign.push(format!("{kind} {name}"));
             Ok(())
         })?;
     }
     Ok(())
-}
-
-/// A rule as it was dumped.
-struct RawRule<'a> {
-    chain: &'a str,
-    handle: u64,
-    expressions: &'a [u8],
-    comment: Option<&'a str>,
-    /// Has what no rule of ours has, or a comment that is no text.
-    foreign: bool,
-}
-
-impl<'a> RawRule<'a> {
-    fn read(attrs: Attrs<'a>) -> Result<Self, Malformed> {
-        let mut rule =
-            Self { chain: "", handle: 0, expressions: &[], comment: None, foreign: false };
-        for attr in attrs {
-            let (kind, value) = attr?;
-            match kind {
-                NFTA_RULE_CHAIN => rule.chain = text(value)?,
-                NFTA_RULE_HANDLE => rule.handle = be_u64(value)?,
-                NFTA_RULE_EXPRESSIONS => rule.expressions = value,
-                NFTA_RULE_COMPAT => rule.foreign = true,
-                NFTA_RULE_USERDATA => match sets::read_comment(value) {
-                    Ok(comment) => rule.comment = comment,
-                    Err(Malformed) => rule.foreign = true,
-                },
-                _ => {}
-            }
-        }
-        Ok(rule)
-    }
-}
-
-fn rules(
-    socket: &mut Socket,
-    chain: Option<&str>,
-    mut each: impl FnMut(RawRule) -> Result<(), Malformed>,
-) -> Result<(), Error> {
-    let mut attrs = vec![(NFTA_RULE_TABLE, TABLE)];
-    attrs.extend(chain.map(|chain| (NFTA_RULE_CHAIN, chain)));
-    query::dump(socket, libc::NFT_MSG_GETRULE, &attrs, |message| {
-        if is_ours(&message, NFTA_RULE_TABLE)? {
-            each(RawRule::read(message.attrs()?)?)
-        } else {
-            Ok(())
-        }
-    })
-}
-
-/// A rule whose sets still have to be fetched: one dump at a time goes over a socket.
-struct Pending {
-    chain: ChainName,
-    handle: u64,
-    exprs: Vec<Expr>,
-    comment: Option<String>,
-}
-
-fn known_rules(
-    socket: &mut Socket,
-    definitions: &BTreeMap<String, Definition>,
-    seen: &mut Observed,
-) -> Result<(), Error> {
-    let mut pending = Vec::new();
-    rules(socket, None, |rule| {
-        // The rules of a foreign chain are named with it.
-        let Some(chain) = rule.chain.parse().ok().filter(|c| seen.ruleset.chains.contains_key(c))
-        else {
-            return Ok(());
-        };
-        match Expr::decode_all(rule.expressions) {
-            Ok(exprs) if !rule.foreign => {
-                let comment = rule.comment.map(str::to_owned);
-                pending.push(Pending { chain, handle: rule.handle, exprs, comment });
-            }
-            _ => seen.foreign.push(foreign_rule(rule.handle, chain)),
-        }
-        Ok(())
-    })?;
-    let mut fetched = Fetched { socket, definitions, failed: None };
-    for Pending { chain, handle, exprs, comment } in pending {
-        let read = rule::decode(&exprs, comment.as_deref(), chain, &mut fetched);
-        if let Some(error) = fetched.failed.take() {
-            return Err(error);
-        }
-        match read {
-            Ok((rule, counter)) => keep(seen, chain, handle, rule, counter),
-            Err(Malformed) => seen.foreign.push(foreign_rule(handle, chain)),
-        }
-    }
-    Ok(())
-}
-
-fn foreign_rule(handle: u64, chain: ChainName) -> String {
-    format!("rule (handle {handle}) in chain {chain}")
-}
-
-fn keep(seen: &mut Observed, chain: ChainName, handle: u64, rule: Rule, counter: Counter) {
-    let rules = seen.ruleset.chains.entry(chain).or_default();
-    if counter != Counter::default() {
-        seen.counters.rules.insert((chain, rules.len()), counter);
-    }
-    rules.push(rule);
-    seen.handles.entry(chain).or_default().push(handle);
-}
-
-/// Anonymous sets, read from the kernel when a rule names one.
-struct Fetched<'a> {
-    socket: &'a mut Socket,
-    definitions: &'a BTreeMap<String, Definition>,
-    failed: Option<Error>,
-}
-
-impl Sets for Fetched<'_> {
-    fn elements(&mut self, set: &str) -> Result<(Vec<Element>, bool), Malformed> {
-        let definition = self.definitions.get(set).ok_or(Malformed)?;
-        if !definition.is_plain_anonymous() {
-            return Err(Malformed);
-        }
-        let mut list = Vec::new();
-        let mut foreign = false;
-        let outcome = elements(self.socket, set, |found| {
-            match found.anonymous() {
-                Ok(element) => list.push(element),
-                Err(Malformed) => foreign = true,
-            }
-            Ok(())
-        });
-        match outcome {
-            Ok(()) if !foreign => Ok((list, definition.flags & SET_INTERVAL != 0)),
-            Ok(()) => Err(Malformed),
-            Err(error) => {
-                self.failed = Some(error);
-                Err(Malformed)
-            }
-        }
-    }
 }
 
 #[cfg(test)]

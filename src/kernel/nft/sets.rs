@@ -9,7 +9,7 @@ use super::interval::Element;
 use super::rule::{AnonymousSet, Field, nfproto};
 use crate::kernel::netlink::wire::{Attrs, Malformed, Writer, be_u32, be_u64, text};
 use crate::mapping::{Comment, Port, Protocol, Service, Target, Uid, User, UserName};
-use crate::ruleset::{Answer, ChainName, Counter, Layer, MapName, MapShape, PortData, TABLE};
+use crate::ruleset::{Answer, ChainName, Counter, Layer, MapName, MapShape, PortData};
 
 /// What of a set's definition the kernel reports and we care about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -156,7 +156,6 @@ impl Field {
 }
 
 fn write_head(writer: &mut Writer, name: &str, flags: u32, key: (u32, u32)) {
-    writer.attr_str(NFTA_SET_TABLE, TABLE);
     writer.attr_str(NFTA_SET_NAME, name);
     writer.attr_u32(NFTA_SET_FLAGS, flags);
     writer.attr_u32(NFTA_SET_KEY_TYPE, key.0);

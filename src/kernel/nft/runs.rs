@@ -1,0 +1,52 @@
+//! The tables of runs as they are in the kernel.
+
+use nix::libc;
+
+use super::abi::*;
+use super::query;
+use super::read::{Extent, Head, Source};
+use super::sets;
+use crate::kernel::Error;
+use crate::kernel::netlink::socket::Socket;
+use crate::kernel::netlink::wire::text;
+use crate::mapping::Comment;
+use crate::ruleset::{Lifetime, Observed, Run, RunId, RunTable, TableName};
+
+/// All of them, by name. Not one moment of them unless the generation before and after is the same.
+pub fn runs(socket: &mut Socket) -> Result<Vec<Run>, Error> {
+    let mut ids: Vec<RunId> = Vec::new();
+    query::dump(socket, libc::NFT_MSG_GETTABLE, &[], |message| {
+        let inet = message.family() == Some(query::FAMILY);
+        let name = message.attrs()?.find(NFTA_TABLE_NAME)?.map(text).transpose()?;
+        ids.extend(name.filter(|_| inet).and_then(|name| name.parse::<RunId>().ok()));
+        Ok(())
+    })?;
+    ids.sort_unstable();
+    let runs = ids.into_iter().map(|id| run(socket, id));
+    runs.filter_map(Result::transpose).collect()
+}
+
+/// `None` if it has gone meanwhile.
+fn run(socket: &mut Socket, id: RunId) -> Result<Option<Run>, Error> {
+    let mut observed = Observed::default();
+    let mut table = RunTable { id, command: None, lifetime: Lifetime::UntilDeleted };
+    let mut owner = None;
+    let mut source = Source::new(socket, TableName::Run(id));
+    let present = source.head(|head| {
+        let Head { flags, userdata, .. } = head;
+        owner = head.owner;
+        if flags & TABLE_OWNER != 0 {
+            table.lifetime = Lifetime::Socket;
+        }
+        if flags & !TABLE_OWNER != 0 {
+            observed.foreign.push(format!("flags {flags:#x}"));
+        }
+        let comment = userdata.and_then(|data| sets::read_comment(data).ok().flatten());
+        table.command = comment.and_then(|comment| Comment::new(comment).ok());
+    })?;
+    if !present {
+        return Ok(None);
+    }
+    source.content(Extent::Whole, &mut observed)?;
+    Ok(Some(Run { table, owner, observed }))
+}

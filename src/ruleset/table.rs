@@ -1,0 +1,128 @@
+//! The tables of portmap's, by name: the one that files make, and one for each run.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{BaseChain, Layer, Observed, TABLE};
+use crate::mapping::{Comment, MappingSet};
+
+/// A table of portmap's, of family inet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TableName {
+    /// `portmap`: what the files say. It stays until it is changed.
+    Main,
+    /// What `portmap run` makes for one command.
+    Run(RunId),
+}
+
+/// Names the table of a run: `portmap-run-4711`, by the process that the command was started as.
+/// While something that the command has left running holds the table, the number of the process
+/// may be given out again: then `portmap-run-4711-2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId {
+    pub pid: u32,
+    /// Counts from 1.
+    pub nth: u32,
+}
+
+/// How long a table lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until it is deleted, by anyone.
+    UntilDeleted,
+    /// Until the netlink socket that made it is closed; nobody else can change it before
+    /// (`NFT_TABLE_F_OWNER`, Linux 5.12).
+    Socket,
+}
+
+/// The table of a run, apart from what is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunTable {
+    pub id: RunId,
+    /// The command, as the table's comment. A kernel before 5.10 does not keep it.
+    pub command: Option<Comment>,
+    pub lifetime: Lifetime,
+}
+
+/// A run as it was found in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub table: RunTable,
+    /// The address of the netlink socket that it lives with (`NFTA_TABLE_OWNER`).
+    pub owner: Option<u32>,
+    pub observed: Observed,
+}
+
+impl Run {
+    pub fn mapping(&self) -> MappingSet {
+        self.observed.ruleset.mapping(Layer::Active)
+    }
+}
+
+const RUN_PREFIX: &str = "portmap-run-";
+
+impl TableName {
+    /// The priority of a base chain in this table. A run is one ahead of the files: the first
+    /// translation of a connection is the one that counts.
+    pub const fn priority(self, base: &BaseChain) -> i32 {
+        match self {
+            TableName::Main => base.priority,
+            TableName::Run(_) => base.priority - 1,
+        }
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TableName::Main => f.write_str(TABLE),
+            TableName::Run(id) => id.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{RUN_PREFIX}{}", self.pid)?;
+        match self.nth {
+            0 | 1 => Ok(()),
+            nth => write!(f, "-{nth}"),
+        }
+    }
+}
+
+impl FromStr for RunId {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let numbers = name.strip_prefix(RUN_PREFIX).ok_or(())?;
+        let (pid, nth) = numbers.split_once('-').unwrap_or((numbers, "1"));
+        let id = Self { pid: pid.parse().map_err(drop)?, nth: nth.parse().map_err(drop)? };
+        // Not every spelling that parses is ours: `portmap-run-007`.
+        if id.to_string() == name { Ok(id) } else { Err(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_runs_read_back() {
+        for name in ["portmap-run-1", "portmap-run-4711", "portmap-run-4711-2"] {
+            assert_eq!(name.parse::<RunId>().map(|id| id.to_string()).as_deref(), Ok(name));
+        }
+        for name in [
+            "portmap",
+            "portmap-run-",
+            "portmap-run-007",
+            "portmap-run-+7",
+            "portmap-run-7-1",
+            "portmap-run-7-0",
+            "portmap-run-7-2-3",
+            "portmap-run-99999999999",
+        ] {
+            assert_eq!(name.parse::<RunId>(), Err(()), "{name}");
+        }
+    }
+}
