@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod run;
 mod values;
 
 use std::num::NonZeroU32;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::mapping::Point;
 use crate::ui;
 
+pub use run::Run;
 use values::{parse_generation, parse_time, parse_trial_time};
 
 /// Serve privileged ports from an ordinary user's process.
@@ -184,6 +186,25 @@ connections, and is removed with the command, however that ends.")]
     /// Connect to mapped ports from here and from outside, and tell what each client gets.
     #[command(hide = true)]
     Probe(Probe),
+    /// Run a command, and map ports to it for as long as it lives.
+    ///
+    /// The mapping is beside that of the files, takes precedence over it, and is gone as soon as
+    /// the command and all that it has started have ended, however they end. No process of
+    /// portmap's stays: signals and the exit status are the command's own. The command runs without
+    /// privileges: through sudo as the user who called it. With `--user root` it runs as root, and
+    /// keeps the privileges that portmap was given.
+    ///
+    /// The kernel ties the mapping to a socket that the command and its children inherit, as a
+    /// descriptor with a number of 100 or more, and that is of no use without CAP_NET_ADMIN. A
+    /// command that closes the descriptors it does not know ends the mapping. Connections through
+    /// it lose their translation when it goes, and UDP clients that never stop sending come to the
+    /// mapping from before only after connection tracking has forgotten them.
+    #[command(after_help = "\
+Examples:
+  sudo portmap run 80:3000 -- npm start
+  sudo portmap run 80 -- npm start         on a free port, which npm finds in $PORT
+  sudo portmap run 53/udp:5353 --user dns -- dnsmasq -k -p 5353")]
+    Run(Run),
     /// Keep the mapping that `apply --confirm` put on trial.
     #[command(after_help = "\
 Examples:

@@ -22,6 +22,7 @@ mod reload;
 mod render;
 mod restore;
 mod rollback;
+mod run;
 mod schema;
 mod services;
 mod show;
@@ -80,6 +81,7 @@ fn dispatch(ui: &Ui, cli: Cli) -> Result {
         Command::Status => status::run(ui, common),
         Command::Probe(probe) => probe::run(ui, common, &probe),
         Command::Trace(trace) => trace::run(ui, common, &trace),
+        Command::Run(run) => run::run(ui, common, &run),
         Command::Confirm(confirm) => confirm::run(ui, common, &confirm),
         Command::Rollback(rollback) => rollback::run(ui, common, &rollback),
         Command::History => history::run(ui, common),

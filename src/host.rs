@@ -1,5 +1,5 @@
 //! This host, as far as it can be read without its ruleset: files and whose word they are, the
-//! services database, what is started at boot.
+//! services database, users and processes, what is started at boot.
 
 #![forbid(unsafe_code)]
 
@@ -9,11 +9,14 @@ pub mod boot;
 pub mod dir;
 pub mod environment;
 pub mod files;
+pub mod holders;
+pub mod identity;
 pub mod listeners;
 pub mod login;
 pub mod namespace;
 pub mod network;
 pub mod path;
+pub mod ports;
 pub mod probe;
 mod problem;
 pub mod services;

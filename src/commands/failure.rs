@@ -25,6 +25,12 @@ pub enum Failure {
         message: String,
         help: String,
     },
+    /// The command that was to be run could not be.
+    NotRun {
+        message: String,
+        help: String,
+        is_missing: bool,
+    },
     /// Everything else, such as output that cannot be printed.
     Other {
         error: anyhow::Error,
@@ -35,6 +41,10 @@ pub enum Failure {
 /// `EX_USAGE` of sysexits.h: the command line is wrong.
 pub const USAGE: u8 = 64;
 
+/// What the shell says of a command that it does not find, or cannot execute.
+const NOT_FOUND: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
+
 pub type Result<T = ExitCode> = std::result::Result<T, Failure>;
 
 impl Failure {
@@ -44,9 +54,10 @@ impl Failure {
 
     fn effect(&self) -> Effect {
         match self {
-            Failure::Files(_) | Failure::Refused { .. } | Failure::Usage { .. } => {
-                Effect::Unchanged
-            }
+            Failure::Files(_)
+            | Failure::Refused { .. }
+            | Failure::Usage { .. }
+            | Failure::NotRun { .. } => Effect::Unchanged,
             Failure::Engine(error) => error.effect,
             Failure::Other { effect, .. } => *effect,
         }
@@ -55,7 +66,10 @@ impl Failure {
     /// After a change was made: whatever fails now does not undo it.
     pub fn after_change(mut self) -> Self {
         match &mut self {
-            Failure::Files(_) | Failure::Refused { .. } | Failure::Usage { .. } => {}
+            Failure::Files(_)
+            | Failure::Refused { .. }
+            | Failure::Usage { .. }
+            | Failure::NotRun { .. } => {}
             Failure::Engine(error) => error.effect = Effect::Changed,
             Failure::Other { error, effect } => {
                 let inner = std::mem::replace(error, anyhow::anyhow!(""));
@@ -70,13 +84,17 @@ impl Failure {
     pub fn show(self, ui: &Ui) -> ExitCode {
         let code = match (&self, self.effect()) {
             (Failure::Usage { .. }, _) => USAGE,
+            (Failure::NotRun { is_missing: true, .. }, _) => NOT_FOUND,
+            (Failure::NotRun { .. }, _) => NOT_EXECUTABLE,
             (_, Effect::Unchanged) => 1,
             (_, Effect::Partly | Effect::Changed) => 3,
         };
         match self {
             Failure::Files(diagnostics) => ui.wrong_files(&diagnostics),
             Failure::Engine(error) => ui.failure(&error.to_string(), error.help()),
-            Failure::Refused { message, help } | Failure::Usage { message, help } => {
+            Failure::Refused { message, help }
+            | Failure::Usage { message, help }
+            | Failure::NotRun { message, help, .. } => {
                 ui.failure(&message, Some(help));
             }
             Failure::Other { error, .. } => ui.failure(&format!("{error:#}"), None),

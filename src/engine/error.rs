@@ -8,8 +8,9 @@ use super::drift::Drift;
 use crate::doctor::Finding;
 use crate::history::{self, Nowhere};
 use crate::host::boot::Missing;
+use crate::host::holders::Process;
 use crate::kernel::{self, CommitError, conntrack};
-use crate::mapping::{GenerationId, Point};
+use crate::mapping::{GenerationId, Point, Service};
 
 /// What a failure left behind. The exit code follows from it and from nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +79,19 @@ pub enum Refusal {
     Busy { attempts: u32 },
     #[error("another program keeps changing table inet portmap: {left} would have to be done")]
     Contested { left: String },
+    #[error("{service} is mapped by another run: {}", run_elsewhere(*pid, command, holders))]
+    RunElsewhere { service: Service, pid: u32, command: String, holders: Vec<Process> },
+}
+
+/// The command may have ended, and what it started hold the mapping.
+fn run_elsewhere(pid: u32, command: &str, holders: &[Process]) -> String {
+    match holders {
+        [first, ..] if holders.iter().all(|holder| holder.pid != pid) => format!(
+            "`{command}` has ended, but process {} ({}), which it started, has not",
+            first.pid, first.name
+        ),
+        _ => format!("process {pid} (`{command}`)"),
+    }
 }
 
 fn seconds(time: Duration) -> f64 {
@@ -121,6 +135,13 @@ impl Refusal {
                 format!("`portmap show {number} | portmap check -` says what is wrong with it")
             }
             Self::Busy { .. } => "try again later".into(),
+            Self::RunElsewhere { pid, holders, .. } => {
+                let pids: Vec<_> = holders.iter().map(|holder| holder.pid.to_string()).collect();
+                match holders.is_empty() || pids.contains(&pid.to_string()) {
+                    true => format!("`kill {pid}` ends it; or choose another port"),
+                    false => format!("`kill {}` ends it; or choose another port", pids.join(" ")),
+                }
+            }
             Self::Restless { .. } | Self::Contested { .. } => {
                 "`nft monitor` shows which program changes what".into()
             }

@@ -9,6 +9,7 @@ use super::boot::restorable;
 use super::drift::Drift;
 use super::error::{Context, Error, Result};
 use super::next_boot::NextBoot;
+use super::run::RunStatus;
 use super::view::View;
 use crate::formats::rules;
 use crate::history::{History, Outcome, Seen};
@@ -32,6 +33,8 @@ pub struct Status {
     pub next_boot: Option<NextBoot>,
     /// The generation that was active before a reboot or another program removed the table.
     pub lost: Option<GenerationId>,
+    /// The mappings that live with a command, beside that of the files.
+    pub runs: Vec<RunStatus>,
     /// What of the history cannot be read.
     pub problems: Vec<Error>,
     /// Who listens, with the names of those at a target.
@@ -59,6 +62,7 @@ const ATTEMPTS: usize = 20;
 impl<K: Kernel> Engine<'_, K> {
     pub fn status(&mut self) -> Result<Status> {
         let view = View::new(self.read_kernel()?);
+        let runs = self.runs()?;
         let listening = self.at_targets(view.serving());
         let trial = view.trial().map(|t| TrialStatus { number: t.id.map(|id| id.0), left: t.left });
         let history = match self.history().context("read the history") {
@@ -75,6 +79,7 @@ impl<K: Kernel> Engine<'_, K> {
                     boot,
                     next_boot,
                     lost,
+                    runs,
                     problems,
                     listening,
                 });
@@ -103,6 +108,7 @@ impl<K: Kernel> Engine<'_, K> {
             boot,
             next_boot,
             lost,
+            runs,
             problems,
             view,
             listening,

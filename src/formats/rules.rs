@@ -31,7 +31,7 @@ use entry::Entry;
 use report::Report;
 use source::Form;
 
-pub use argument::{NamedPorts, Shape, named_ports, shape};
+pub use argument::{NamedPorts, Shape, named_ports, shape, without_target};
 pub use source::{Facts, Names, Services, Source};
 pub use write::write;
 

@@ -1,5 +1,7 @@
 //! What is active, as a table or as one document.
 
+mod runs;
+
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
@@ -14,6 +16,8 @@ use crate::engine::{Drift, Status, TrialStatus};
 use crate::mapping::words::{clients, fold};
 use crate::mapping::{GenerationId, Mapping, MappingSet, Point};
 use crate::ruleset::{ChainName, Counter, Layer, MapName, Observed};
+
+use runs::RunJson;
 
 #[derive(Serialize)]
 struct Document {
@@ -33,6 +37,8 @@ struct Document {
     /// What of the history cannot be read.
     problems: Vec<String>,
     mappings: Vec<Entry>,
+    /// What lives with a command, and takes precedence.
+    runs: Vec<RunJson>,
 }
 
 #[derive(Serialize)]
@@ -64,7 +70,8 @@ impl Ui {
             return self.print_json(&document(status, &counted));
         }
         if status.view.observed().is_none() {
-            self.say("nothing is mapped: the kernel has no table inet portmap")?;
+            let nothing = if status.runs.is_empty() { "nothing" } else { "nothing lasting" };
+            self.say(format_args!("{nothing} is mapped: the kernel has no table inet portmap"))?;
             if let Some(number) = status.lost {
                 self.note(format_args!(
                     "generation {number} was active; a reboot or another program has removed it, \
@@ -90,6 +97,7 @@ impl Ui {
             self.drift(drift);
         }
         self.boot(status)?;
+        self.runs(&status.runs)?;
         for problem in &status.problems {
             self.warn(problem);
             if let Some(help) = problem.help() {
@@ -161,6 +169,7 @@ fn document(status: &Status, counted: &[Counted<'_>]) -> Document {
         foreign,
         problems: status.problems.iter().map(ToString::to_string).collect(),
         mappings: counted.iter().map(Entry::from).collect(),
+        runs: status.runs.iter().map(RunJson::from).collect(),
     }
 }
 

@@ -11,6 +11,7 @@ mod history;
 mod model;
 mod races;
 mod restore;
+mod run;
 mod trial;
 
 use std::cell::RefCell;

@@ -25,6 +25,7 @@ mod probe;
 mod properties;
 mod redirects;
 mod repairs;
+mod run;
 mod schemas;
 mod selectors;
 mod state;

@@ -13,7 +13,7 @@ pub fn written(command: &Command, root: &Command) -> String {
         page.examples(&help.to_string());
     }
     page.section("EXIT STATUS", &exit_status(command, is_root));
-    page.section("ENVIRONMENT", &ENVIRONMENT);
+    page.section("ENVIRONMENT", &environment(name));
     page.section("FILES", &files(command, is_root));
     page.references(&see_also(name, root));
     page.0
@@ -29,10 +29,12 @@ fn exit_status(command: &Command, is_root: bool) -> Vec<Entry> {
         return vec![
             (
                 "N",
-                "The exit status of the command that was run; 128 and the number of the signal \
-                   that ended it.",
+                "The exit status of the command that was run. A signal that ends the command ends \
+                 this process, which is the same.",
             ),
             ("1", "Failed before the command was started; nothing was changed."),
+            ("126", "The command was found, but could not be executed."),
+            ("127", "The command was not found."),
             ("64", "Wrong usage."),
         ];
     }
@@ -63,6 +65,32 @@ fn exit_status(command: &Command, is_root: bool) -> Vec<Entry> {
 
 const CHANGES_THE_KERNEL: [&str; 8] =
     ["apply", "confirm", "rollback", "persist", "restore", "reload", "clear", "guard"];
+
+fn environment(name: &str) -> Vec<Entry> {
+    match name {
+        "run" => [&ENVIRONMENT_OF_RUN[..], &ENVIRONMENT[..2]].concat(),
+        _ => ENVIRONMENT.to_vec(),
+    }
+}
+
+const ENVIRONMENT_OF_RUN: [Entry; 4] = [
+    (
+        "PORT",
+        "Set for the command, if all mappings have the same target, to that target. If it is set \
+         already, it stays as it is, and is the target of a single mapping that names none.",
+    ),
+    (
+        "PORTMAP_PORTS",
+        "Set for the command to all mappings, such as \
+         \\(lq80/tcp:3000 6000\\-6003/tcp:16000\\-16003\\(rq.",
+    ),
+    (
+        "SUDO_UID, SUDO_GID",
+        "Set by \\fBsudo\\fR(8): the user that the command runs as, where \\fB\\-\\-user\\fR \
+         is not given.",
+    ),
+    ("HOME, SHELL, USER, LOGNAME", "Set for the command to those of the user that it runs as."),
+];
 
 const ENVIRONMENT: [Entry; 3] = [
     ("PORTMAP_STATE_DIR", "The state directory, where \\fB\\-\\-state\\-dir\\fR is not given."),

@@ -40,6 +40,13 @@ pub fn shape(text: &str) -> Shape {
     }
 }
 
+/// The ports of a mapping that leaves its target open: `80`, `53/udp`, `http`. `None` for anything
+/// else.
+pub fn without_target(text: &str, names: Names) -> Option<PortRange> {
+    let service = value::service(text, Protocols::TCP, names);
+    service.ok().filter(|_| !text.contains(':')).map(|(ports, _)| ports)
+}
+
 fn is_service(text: &str) -> bool {
     let (ports, protocols) = text.split_once('/').unwrap_or((text, "tcp"));
     let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
@@ -158,6 +165,22 @@ fn not_a_mapping(text: &str) -> Complaint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_target_may_be_left_open() {
+        let http =
+            |name: &str, _| (name == "http").then(|| crate::mapping::Port::new(80)).flatten();
+        let span = |text| {
+            without_target(text, Names { services: &http, ..Names::NONE }).map(PortRange::span)
+        };
+        for text in ["80", "80/udp", "514/tcp+udp", "http", "http/tcp"] {
+            assert_eq!(span(text), Some(0), "{text}");
+        }
+        assert_eq!(span("6000-6003"), Some(3));
+        for text in ["80:3000", "80:", ":80", "npm", "0", "70000", "80/tpc", "", "rules.yaml"] {
+            assert_eq!(span(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn what_looks_like_a_mapping_is_one() {

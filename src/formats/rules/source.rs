@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
 
-use crate::mapping::{Port, Protocol, Uid};
+use crate::mapping::{Port, PortRange, Protocol, Uid};
 
 /// The text of one file or argument, and the name that messages give it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,20 @@ impl Default for Facts {
     }
 }
 
+impl Facts {
+    /// Where an application can be told to listen: so many ports in a row that need no privilege,
+    /// and that the kernel does not give to outgoing connections. From 3000 up, then from below.
+    pub fn targets(&self, span: u16) -> impl Iterator<Item = PortRange> + use<> {
+        const USUAL: u16 = 3000;
+        let (start, ephemeral) = (self.unprivileged_start.max(1), self.ephemeral.clone());
+        let usual = USUAL.max(start);
+        let ports = (usual..=u16::MAX).chain(start..usual).filter_map(Port::new);
+        ports.filter_map(move |port| PortRange::spanning(port, span)).filter(move |range| {
+            range.last().get() < *ephemeral.start() || range.first().get() > *ephemeral.end()
+        })
+    }
+}
+
 /// What names mean on this host.
 #[derive(Clone, Copy)]
 pub struct Names<'a> {
@@ -82,5 +96,19 @@ impl Names<'_> {
 impl fmt::Debug for Names<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Names")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_outside_of_both_ranges() {
+        let facts = Facts { ephemeral: 3002..=60000, unprivileged_start: 2998 };
+        let targets: Vec<_> = facts.targets(1).map(|range| range.to_string()).collect();
+        assert_eq!(targets[..2], ["3000-3001", "60001-60002"]);
+        assert_eq!(targets[targets.len() - 2..], ["2998-2999", "2999-3000"]);
+        assert_eq!(targets.len(), 1 + 5534 + 2);
     }
 }

@@ -47,11 +47,7 @@ fn step(batch: &mut Batch, step: &Step) {
     const DELETE: i32 = libc::NFT_MSG_DELSETELEM;
     const ADD: i32 = libc::NFT_MSG_NEWSETELEM;
     match step {
-        Step::DeleteTable => {
-            let message = batch.begin(libc::NFT_MSG_DELTABLE, 0, 0);
-            batch.name_table(NFTA_TABLE_NAME);
-            batch.writer.end(message);
-        }
+        Step::DeleteTable => delete_table(batch),
         Step::AddTable => add_table(batch),
         Step::AddMap { name, shape } => {
             add_set(batch, |writer, id| sets::write_map(writer, id, *name, *shape));
@@ -127,6 +123,12 @@ fn add_table(batch: &mut Batch) {
 
 fn c_name(chain: ChainName) -> CString {
     CString::new(chain.to_string()).expect("names of chains have no zero")
+}
+
+fn delete_table(batch: &mut Batch) {
+    let message = batch.begin(libc::NFT_MSG_DELTABLE, 0, 0);
+    batch.name_table(NFTA_TABLE_NAME);
+    batch.writer.end(message);
 }
 
 fn chain(batch: &mut Batch, name: ChainName, verb: MsgType, flags: i32) {

@@ -1,0 +1,237 @@
+//! `portmap run`: a mapping that lives as long as a command.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, ErrorKind};
+use std::os::unix::process::CommandExt;
+use std::process::{self, Command};
+
+use crate::cli::{self, Common};
+use crate::commands::engine;
+use crate::commands::failure::{Failure, Result};
+use crate::engine::{Begun, Involved, RunRequest};
+use crate::formats::diagnostic::Severity;
+use crate::formats::rules::{self, Facts, Names, Shape, Source};
+use crate::host::identity::{self, Choice, Identity};
+use crate::host::services::Services;
+use crate::host::{files, ports};
+use crate::mapping::words::fold;
+use crate::mapping::{COMMENT_MAX, Comment, MappingSet, Port, PortRange};
+use crate::ruleset::Lifetime;
+use crate::ui::Ui;
+
+pub fn run(ui: &Ui, common: &Common, run: &cli::Run) -> Result {
+    let user = user(run)?;
+    let arguments = Arguments::new(&run.mappings)?;
+    let mut engine = engine::open(ui, common)?;
+    let request = RunRequest {
+        pid: process::id(),
+        command: command_line(&run.command),
+        lifetime: Lifetime::Socket,
+    };
+    let begun = engine.begin_run(&request, |involved| arguments.mapping(ui, involved))?;
+    tell(ui, &begun);
+    let held = engine.into_kernel().into_inherited();
+    let _held = held.map_err(|e| cannot("pass the mapping on to the command", &e))?;
+    become_user(user.as_ref())?;
+    let error = command(run, &begun.mapping, user.as_ref()).exec();
+    Err(not_run(&run.command[0], &error))
+}
+
+/// Who the command runs as; `None` for the user of this process, who is not root.
+fn user(run: &cli::Run) -> Result<Option<Identity>> {
+    let found = match (&run.user, identity::choose()) {
+        (Some(name), _) => Identity::named(name),
+        (None, Choice::Same) => return Ok(None),
+        (None, Choice::Other(uid, gid)) => Identity::numbered(uid, gid),
+        (None, Choice::OnlyRoot) => {
+            return Err(Failure::Usage {
+                message: "the command would run as root, and was not asked to".into(),
+                help: "name another user: `portmap run … --user USER -- …`; for root, \
+                       `--user root`"
+                    .into(),
+            });
+        }
+    };
+    let found = found.map_err(|e| Failure::refused(e.to_string(), HELP_USER))?;
+    Ok(Some(found))
+}
+
+const HELP_USER: &str = "`getent passwd` lists the users; name one with --user";
+
+/// Root by name is root, with all that this process may do. Everybody else has no privilege.
+fn become_user(user: Option<&Identity>) -> Result<()> {
+    let done = match user {
+        Some(user) if user.is_root() && user.is_current() => Ok(()),
+        Some(user) => user.assume(),
+        None => identity::renounce_privileges(),
+    };
+    done.map_err(|e| {
+        let help = "to become another user takes root, also where portmap itself has CAP_NET_ADMIN";
+        Failure::refused(e.to_string(), help)
+    })
+}
+
+/// The arguments that say what is to be mapped.
+struct Arguments<'a> {
+    texts: &'a [String],
+    facts: Facts,
+    services: Services,
+    /// `PORT`, which is the target of the only mapping if that leaves it open.
+    port: Option<Port>,
+}
+
+impl<'a> Arguments<'a> {
+    fn new(texts: &'a [String]) -> Result<Self> {
+        let services = Services::default();
+        for text in texts {
+            let lookup = |name: &str, protocol| services.lookup(name, protocol);
+            let names = Names { services: &lookup, ..Names::NONE };
+            let is_open = rules::without_target(text, names).is_some();
+            if !is_open && rules::shape(text) == Shape::Path {
+                return Err(not_a_mapping(text));
+            }
+        }
+        let port = std::env::var("PORT").ok().and_then(|port| port.parse().ok());
+        let port = port.and_then(Port::new).filter(|_| texts.len() == 1);
+        Ok(Self { texts, facts: files::facts(), services, port })
+    }
+
+    /// What they say, with a free target where they leave it open.
+    fn mapping(&self, ui: &Ui, involved: &Involved) -> Result<MappingSet> {
+        let lookup = |name: &str, protocol| self.services.lookup(name, protocol);
+        let names = Names { services: &lookup, ..Names::NONE };
+        let mut sources = Vec::with_capacity(self.texts.len());
+        let mut chosen: Vec<PortRange> = Vec::new();
+        for (index, text) in self.texts.iter().enumerate() {
+            let text = match rules::without_target(text, names) {
+                None => text.clone(),
+                Some(ports) => {
+                    let target = self.target(ports.span(), involved, &chosen)?;
+                    chosen.push(target);
+                    format!("{text}:{target}")
+                }
+            };
+            sources.push(Source::argument(index + 1, &text));
+        }
+        let loaded = rules::load(&sources, &self.facts, names);
+        match loaded.mappings {
+            Some(mapping) => {
+                // That a port needs no mapping is known to who asks for one.
+                let warnings =
+                    loaded.diagnostics.iter().filter(|d| d.severity == Severity::Warning);
+                ui.warn_of(&warnings.cloned().collect::<Vec<_>>());
+                Ok(mapping)
+            }
+            None => Err(Failure::Files(loaded.diagnostics)),
+        }
+    }
+
+    fn target(&self, span: u16, involved: &Involved, chosen: &[PortRange]) -> Result<PortRange> {
+        if let Some(port) = self.port.filter(|_| span == 0) {
+            return Ok(PortRange::one(port));
+        }
+        let candidates = self.facts.targets(span);
+        let candidates = candidates.filter(|range| !chosen.iter().any(|c| c.overlaps(*range)));
+        involved.first_free(candidates, ports::is_free).ok_or_else(|| {
+            Failure::refused("no port outside of the ephemeral range is free", "name a target")
+        })
+    }
+}
+
+fn not_a_mapping(text: &str) -> Failure {
+    Failure::Usage {
+        message: format!("`{text}` is not a mapping"),
+        help: "a mapping is PORT:TARGET, or PORT alone for a free target; the command comes after \
+               `--`, as in `portmap run 80:3000 -- npm start`"
+            .into(),
+    }
+}
+
+/// What is said before the command has the word.
+fn tell(ui: &Ui, begun: &Begun) {
+    for (run, _) in fold(&begun.overridden, |m| m, |_, _| true) {
+        ui.note(format_args!("while the command runs, it takes precedence over {run}"));
+    }
+}
+
+/// The command line as the comment of a table: no control characters, no double quotes, and not too
+/// long.
+fn command_line(command: &[OsString]) -> Option<Comment> {
+    let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+    let line: String = words
+        .join(" ")
+        .chars()
+        .map(|c| {
+            if c.is_control() {
+                ' '
+            } else if c == '"' {
+                '\''
+            } else {
+                c
+            }
+        })
+        .collect();
+    const CUT: &str = "…";
+    let line = match line.len() <= COMMENT_MAX {
+        true => line,
+        false => {
+            let fits = |&end: &usize| line.is_char_boundary(end);
+            let end = (0..=COMMENT_MAX - CUT.len()).rev().find(fits).unwrap_or(0);
+            format!("{}{CUT}", &line[..end])
+        }
+    };
+    Comment::new(&line).ok()
+}
+
+/// With the environment of this process, but for the variables that name its user.
+fn command(run: &cli::Run, mapping: &MappingSet, user: Option<&Identity>) -> Command {
+    let (program, arguments) = run.command.split_first().expect("clap demands a command");
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let mappings: Vec<_> = mapping.iter().collect();
+    let folded = fold(&mappings, |m| *m, |_, _| true);
+    let ports: Vec<_> =
+        folded.iter().map(|(run, _)| format!("{}:{}", run.service(), run.to())).collect();
+    command.env("PORTMAP_PORTS", ports.join(" "));
+    let first = mappings.first().map(|m| m.to);
+    if let Some(to) = first.filter(|to| mappings.iter().all(|m| m.to == *to))
+        && std::env::var_os("PORT").is_none()
+    {
+        command.env("PORT", to.to_string());
+    }
+    if let Some(user) = user {
+        user_variables(&mut command, user);
+    }
+    command
+}
+
+/// sudo has set them to root's. As su(1) does, and systemd for `User=`.
+fn user_variables(command: &mut Command, user: &Identity) {
+    if let Some(name) = &user.name {
+        command.env("USER", name).env("LOGNAME", name);
+    }
+    if let Some(home) = &user.home {
+        command.env("HOME", home);
+    }
+    if let Some(shell) = &user.shell {
+        command.env("SHELL", shell);
+    }
+}
+
+fn cannot(what: &str, error: &io::Error) -> Failure {
+    Failure::refused(format!("{what}: {error}"), "see `ulimit -n`")
+}
+
+/// As env(1), timeout(1) and the shells do.
+fn not_run(program: &OsStr, error: &io::Error) -> Failure {
+    let program = program.to_string_lossy();
+    let message = format!("run `{program}`: {error}");
+    let is_missing = error.kind() == ErrorKind::NotFound;
+    let help = match is_missing {
+        true => {
+            "check its name; sudo looks for programs in its own PATH: name it by its whole path"
+        }
+        false => "the user that the command runs as must be able to execute it",
+    };
+    Failure::NotRun { message, help: help.into(), is_missing }
+}

@@ -1,0 +1,76 @@
+//! Which processes have a netlink socket open.
+
+use std::fs;
+use std::path::Path;
+
+/// A process, as it names itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub pid: u32,
+    /// The first 15 bytes of its name (`/proc/PID/comm`).
+    pub name: String,
+}
+
+/// `NETLINK_NETFILTER` of `linux/netlink.h`.
+const NETFILTER: &str = "12";
+
+/// The processes that hold the netfilter socket with this address (`nl_pid`, netlink(7)) in the
+/// network namespace of this thread, by number. Empty if that cannot be told: the processes of
+/// others are only seen by root, and only those of the same process namespace.
+pub fn holders(address: u32) -> Vec<Process> {
+    let sockets = fs::read_to_string("/proc/thread-self/net/netlink").unwrap_or_default();
+    let Some(inode) = inode(&sockets, address) else { return Vec::new() };
+    let link = format!("socket:[{inode}]");
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut pids: Vec<u32> = pids.filter(|pid| has_open(*pid, &link)).collect();
+    pids.sort_unstable();
+    let process = |pid| Process { pid, name: name(pid) };
+    pids.into_iter().map(process).collect()
+}
+
+/// Lines of `sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode` (`netlink_native_seq_show`).
+fn inode(sockets: &str, address: u32) -> Option<u64> {
+    sockets.lines().skip(1).find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [_, NETFILTER, pid, .., inode] = fields[..] else { return None };
+        (pid.parse() == Ok(address)).then(|| inode.parse().ok())?
+    })
+}
+
+/// A descriptor may be copied and closed between the listing and the look at it: then once more.
+fn has_open(pid: u32, link: &str) -> bool {
+    let look = || {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let links: Vec<_> = open.map(|entry| fs::read_link(entry.path())).collect();
+        let found = links.iter().flatten().any(|to| to == Path::new(link));
+        (found, links.iter().any(Result::is_err))
+    };
+    match look() {
+        (false, true) => look().0,
+        (found, _) => found,
+    }
+}
+
+fn name(pid: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_found_by_its_protocol_and_address() {
+        let sockets = "\
+sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode
+0000000000000000 0   4711       00000551 0        0        0     2        0        11
+0000000000000000 12  4711       00000000 0        0        0     2        0        22
+0000000000000000 12  3456789012 00000000 0        0        0     2        0        33
+";
+        assert_eq!(inode(sockets, 4711), Some(22));
+        assert_eq!(inode(sockets, 3456789012), Some(33));
+        assert_eq!(inode(sockets, 1), None);
+    }
+}

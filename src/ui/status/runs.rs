@@ -1,0 +1,127 @@
+//! The mappings that live with a command.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::counter;
+use crate::engine::RunStatus;
+use crate::mapping::Mapping;
+use crate::mapping::words::fold;
+use crate::ruleset::{Counter, Layer, Lifetime, Run, TableName};
+use crate::ui::escape::visible;
+use crate::ui::mapping::MappingJson;
+use crate::ui::{Table, Ui};
+
+#[derive(Serialize)]
+pub struct RunJson {
+    /// The process that the command was started as. It may have ended, and left others running.
+    pid: u32,
+    /// Null where the kernel does not keep it.
+    command: Option<String>,
+    /// The table in the kernel.
+    table: String,
+    /// The processes that hold the mapping at this moment; empty if that cannot be told.
+    processes: Vec<ProcessJson>,
+    /// Whether the kernel removes the mapping by itself, or a process of portmap's does.
+    supervised: bool,
+    mappings: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    port: u16,
+    protocol: &'static str,
+    #[serde(flatten)]
+    mapping: MappingJson,
+    connections: Option<u64>,
+    bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct ProcessJson {
+    pid: u32,
+    name: String,
+}
+
+impl From<&RunStatus> for RunJson {
+    fn from(status: &RunStatus) -> Self {
+        let RunStatus { run, holders } = status;
+        let mapping = run.mapping();
+        let entry = |m: &Mapping| {
+            let counter = count(run, m);
+            Entry {
+                port: m.service.port.get(),
+                protocol: m.service.protocol.name(),
+                mapping: MappingJson::from(m),
+                connections: counter.map(|c| c.packets),
+                bytes: counter.map(|c| c.bytes),
+            }
+        };
+        Self {
+            pid: run.table.id.pid,
+            command: run.table.command.as_deref().map(str::to_owned),
+            table: TableName::Run(run.table.id).to_string(),
+            processes: holders
+                .iter()
+                .map(|holder| ProcessJson { pid: holder.pid, name: holder.name.clone() })
+                .collect(),
+            supervised: run.table.lifetime != Lifetime::Socket,
+            mappings: mapping.iter().map(entry).collect(),
+        }
+    }
+}
+
+impl Ui {
+    pub(super) fn runs(&self, runs: &[RunStatus]) -> Result<()> {
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let mut table = Table::new(&["PORT", "TO", ">CONNECTIONS", ">PROCESS", "COMMAND"]);
+        for status in runs {
+            let mapping = status.run.mapping();
+            let mappings: Vec<_> = mapping.iter().collect();
+            for (run, part) in fold(&mappings, |m| *m, |_, _| true) {
+                let packets = part.iter().map(|m| count(&status.run, m).map(|c| c.packets));
+                let connections: Option<u64> = packets.sum();
+                table.row(vec![
+                    run.service(),
+                    run.to(),
+                    connections.map_or_else(|| "-".to_owned(), |n| n.to_string()),
+                    process(status).to_string(),
+                    command(status),
+                ]);
+            }
+        }
+        self.gap()?;
+        self.say("by `portmap run`, ahead of the files, for as long as the command lives:")?;
+        self.table(&table)?;
+        for foreign in runs.iter().flat_map(|status| &status.run.observed.foreign) {
+            self.warn(format_args!("not as portmap makes it: {foreign}"));
+        }
+        Ok(())
+    }
+}
+
+/// No two mappings of a run are of one service.
+fn count(run: &Run, mapping: &Mapping) -> Option<Counter> {
+    counter(&run.observed, Layer::Active, mapping, 0)
+}
+
+/// The process to end if the mapping is to go.
+fn process(status: &RunStatus) -> u32 {
+    let pid = status.run.table.id.pid;
+    match status.holders.first() {
+        Some(first) if status.holders.iter().all(|holder| holder.pid != pid) => first.pid,
+        _ => pid,
+    }
+}
+
+fn command(status: &RunStatus) -> String {
+    let command = visible(status.run.table.command.as_deref().unwrap_or("-"));
+    match status.holders.iter().find(|holder| holder.pid == process(status)) {
+        Some(left) if left.pid != status.run.table.id.pid => {
+            format!("{} (left running by {command})", visible(&left.name))
+        }
+        _ => command,
+    }
+}

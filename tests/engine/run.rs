@@ -1,0 +1,116 @@
+//! A mapping that lives with a command, beside that of the files.
+
+use super::*;
+use portmap::engine::{Begun, Cause, Involved, Refusal, RunRequest};
+use portmap::kernel::{CommitError, Kernel};
+use portmap::mapping::{Comment, Port, PortRange};
+use portmap::ruleset::{Lifetime, Run, RunId, RunTable};
+
+fn request(pid: u32) -> RunRequest {
+    RunRequest { pid, command: Comment::new("npm start").ok(), lifetime: Lifetime::Socket }
+}
+
+impl Host {
+    fn begin(&self, pid: u32, mapping: &str) -> Result<Begun> {
+        self.engine().begin_run(&request(pid), |_| Ok(set(mapping)))
+    }
+
+    /// The names of the runs and what they map.
+    fn runs(&self) -> Vec<String> {
+        let text = |run: &Run| format!("{} {}", run.table.id, words(&run.mapping()));
+        self.kernel.all_runs().iter().map(text).collect()
+    }
+}
+
+/// One that somebody else begins.
+fn another(pid: u32, mapping: &str) -> Run {
+    let host = Host::new();
+    host.begin(pid, mapping).unwrap();
+    host.kernel.all_runs().remove(0)
+}
+
+#[test]
+fn a_run_is_beside_the_mapping_of_the_files() {
+    let host = Host::with(&["80:3000 443:8443"]);
+    let before = host.kernel.table();
+
+    let begun = host.begin(7, "80:4000 81:4001").unwrap();
+
+    assert_eq!(begun.id, RunId { pid: 7, nth: 1 });
+    assert_eq!(words(&MappingSet::new(begun.overridden)), "80:3000");
+    assert_eq!(host.runs(), ["portmap-run-7 80:4000 81:4001"]);
+    assert_eq!(host.kernel.table(), before);
+    assert_eq!(host.outcomes(), [Outcome::Committed], "it is no generation");
+    let [(before, after)] = &host.kernel.cleaned()[..] else { panic!("flows are cleaned once") };
+    assert_eq!(words(before), "80:3000 443:8443");
+    assert_eq!(words(after), "80:4000 81:4001 443:8443");
+}
+
+#[test]
+fn what_the_files_do_leaves_runs_alone() {
+    let host = Host::with(&["80:3000"]);
+    host.begin(7, "80:4000").unwrap();
+
+    host.apply("80:3001").unwrap();
+    host.roll_back().unwrap();
+    host.engine().clear(true).unwrap();
+
+    assert_eq!(host.runs(), ["portmap-run-7 80:4000"]);
+    let status = host.engine().status().unwrap();
+    assert_eq!(status.runs.len(), 1);
+    assert!(status.drift.is_none() && status.view.observed().is_none());
+}
+
+#[test]
+fn a_port_belongs_to_one_run() {
+    let host = Host::new();
+    host.begin(7, "80:4000").unwrap();
+    let refused = fails(host.begin(8, "79:4000 80:4001"));
+    let Cause::Refused(Refusal::RunElsewhere { service, pid, .. }) = refused.cause() else {
+        panic!("{refused}")
+    };
+    assert_eq!((*service, *pid), (tcp(80), 7));
+    assert!(refused.to_string().contains("process 7 (`npm start`)"), "{refused}");
+    assert!(refused.help().unwrap().contains("kill 7"));
+    assert_eq!(host.runs(), ["portmap-run-7 80:4000"]);
+}
+
+#[test]
+fn of_two_runs_at_once_the_slower_looks_again() {
+    let host = Host::new();
+    host.kernel.be_overtaken_by(another(8, "80:4000"));
+    let refused = fails(host.begin(7, "80:4001"));
+    assert!(matches!(refused.cause(), Cause::Refused(Refusal::RunElsewhere { pid: 8, .. })));
+
+    // And does not choose the target that the other one has chosen.
+    let host = Host::new();
+    host.kernel.be_overtaken_by(another(8, "80:4000"));
+    let pick = |involved: &Involved| {
+        let ports = (4000..4002).map(|port| PortRange::one(Port::new(port).unwrap()));
+        Ok::<_, Error>(set(&format!("81:{}", involved.first_free(ports, |_| true).unwrap())))
+    };
+    host.engine().begin_run(&request(7), pick).unwrap();
+    assert_eq!(host.runs(), ["portmap-run-8 80:4000", "portmap-run-7 81:4001"]);
+}
+
+#[test]
+fn a_process_number_that_comes_again_is_no_obstacle() {
+    let host = Host::new();
+    for port in ["80:4000", "81:4001", "82:4002"] {
+        host.begin(7, port).unwrap();
+    }
+    let expected = ["portmap-run-7 80:4000", "portmap-run-7-2 81:4001", "portmap-run-7-3 82:4002"];
+    assert_eq!(host.runs(), expected);
+}
+
+#[test]
+fn an_old_kernel_says_that_it_cannot() {
+    let host = Host::new();
+    host.kernel.forget_owners();
+    let refused = fails(host.begin(7, "80:4000"));
+    assert!(matches!(refused.cause(), Cause::Commit(CommitError::NoOwner)), "{refused}");
+    let lasting = RunRequest { lifetime: Lifetime::UntilDeleted, ..request(7) };
+    host.engine().begin_run(&lasting, |_| Ok::<_, Error>(set("80:4000"))).unwrap();
+    let RunTable { lifetime, .. } = host.kernel.clone().runs().unwrap().runs[0].table;
+    assert_eq!(lifetime, Lifetime::UntilDeleted);
+}

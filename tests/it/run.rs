@@ -1,0 +1,399 @@
+//! `portmap run`: a mapping that lives exactly as long as a command and what it has left running.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::portmap::PROGRAM;
+use crate::support::{Namespace, NoAnswer, World, answer, needs_other_users, wait_until};
+
+/// A command under way. It is ended when this is dropped.
+struct Run {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Run {
+    #[track_caller]
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdout }
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn kill(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
+    }
+
+    /// The next line of what it prints.
+    #[track_caller]
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    #[track_caller]
+    fn ends(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Namespace {
+    fn run_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(PROGRAM);
+        command.env("PORTMAP_STATE_DIR", self.dir().join("state"));
+        command.env_remove("PORT").env_remove("SUDO_UID");
+        command.arg("run").args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+    }
+
+    /// Starts it, and returns when the command has said `ready`.
+    #[track_caller]
+    fn start_run(&self, arguments: &[&str]) -> Run {
+        let mut run = Run::start(&mut self.run_command(arguments));
+        assert_eq!(run.line(), "ready", "{arguments:?}");
+        run
+    }
+
+    /// The names of the tables that there are.
+    #[track_caller]
+    fn tables(&self) -> Vec<String> {
+        let list = self.nft("list tables");
+        list.lines().map(|line| line.trim_start_matches("table inet ").to_owned()).collect()
+    }
+
+    #[track_caller]
+    fn has_no_runs_soon(&self) {
+        wait_until("the table of a run is gone", || {
+            self.tables().iter().all(|name| !name.starts_with("portmap-run"))
+        });
+    }
+}
+
+/// Says that it runs, and goes on until its input ends.
+const WAIT: [&str; 4] = ["--", "sh", "-c", "echo ready; read end"];
+
+fn waiting<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    [arguments, &WAIT].concat()
+}
+
+const REFUSED: Result<String, NoAnswer> = Err(NoAnswer::Refused);
+
+#[test]
+fn a_mapping_lives_as_long_as_its_command() {
+    let world = World::new();
+    let (host, client) = (&world.host, &world.client);
+    let _app = host.serve("app", 8000);
+
+    for end in ["input", "SIGTERM", "SIGKILL"] {
+        let run = host.start_run(&waiting(&["80:8000", "80/udp:8000", "--user", "root"]));
+        assert_eq!(host.tables(), [format!("portmap-run-{}", run.pid())]);
+        for to in ["192.0.2.1:80", "[2001:db8::1]:80"] {
+            assert_eq!((client.tcp_ask(to), host.tcp_ask(to)), (answer("app"), answer("app")));
+            assert_eq!((client.udp_ask(to), host.udp_ask(to)), (answer("app"), answer("app")));
+        }
+        match end {
+            "SIGTERM" => run.kill(Signal::SIGTERM),
+            "SIGKILL" => run.kill(Signal::SIGKILL),
+            _ => {}
+        }
+        run.ends();
+        host.has_no_runs_soon();
+        assert_eq!(client.tcp_ask("192.0.2.1:80"), REFUSED, "after {end}");
+    }
+    assert_eq!(host.ruleset(), "");
+}
+
+#[test]
+fn exit_status_and_signals_are_the_commands_own() {
+    let host = Namespace::new();
+    let run = |script: &str| {
+        let arguments = ["80:8000", "--user", "root", "--", "sh", "-c", script];
+        Run::start(&mut host.run_command(&arguments)).ends()
+    };
+    assert_eq!(run("exit 7").code(), Some(7));
+    assert_eq!(run("kill -USR1 $$").signal(), Some(Signal::SIGUSR1 as i32));
+    // Rust ignores SIGPIPE; a command must not inherit that.
+    let ignored = r#"set -- $(grep SigIgn /proc/$$/status); exit $(( (0x$2 >> 12) & 1 ))"#;
+    assert_eq!(run(ignored).code(), Some(0));
+    // There is no process between the command and who started it.
+    let mut parent = host.start_run(&[
+        "80:8000",
+        "--user",
+        "root",
+        "--",
+        "sh",
+        "-c",
+        "echo ready; echo $$ $PPID",
+    ]);
+    assert_eq!(parent.line(), format!("{} {}", parent.pid(), std::process::id()));
+
+    let unknown = host.portmap(["run", "80:8000", "--user", "root", "--", "/no/such"]).run();
+    unknown.fails_with(127).says("run `/no/such`");
+    let not_executable = host.file("text", "no program");
+    let path = not_executable.to_str().unwrap();
+    let refused = host.portmap(["run", "80:8000", "--user", "root", "--", path]).run();
+    refused.fails_with(126).says(path);
+    host.has_no_runs_soon();
+}
+
+#[test]
+fn what_a_command_leaves_running_keeps_the_mapping() {
+    let host = Namespace::new();
+    let script = "setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo ready; echo $!";
+    let mut run = host.start_run(&["80:8000", "--user", "root", "--", "sh", "-c", script]);
+    let left: u32 = run.line().parse().unwrap();
+    let (pid, status) = (run.pid(), run.ends());
+    assert!(status.success());
+
+    let status = host.status();
+    let [found] = &status["runs"].as_array().unwrap()[..] else { panic!("{status}") };
+    assert_eq!((&found["pid"], &found["supervised"]), (&pid.into(), &false.into()));
+    assert_eq!(found["processes"], serde_json::json!([{ "pid": left, "name": "sleep" }]));
+    assert_eq!(found["mappings"][0]["to"], 8000);
+    // Who is in the way is who holds it now, and not a number that may be another's by now.
+    let refused = host.portmap(["run", "80:8001", "--user", "root", "--", "true"]).run();
+    refused.fails_with(1).says(&format!("process {left} (sleep)")).says(&format!("`kill {left}`"));
+
+    kill(Pid::from_raw(left as i32), Signal::SIGKILL).unwrap();
+    host.has_no_runs_soon();
+}
+
+#[test]
+fn a_hundred_runs_leave_nothing_behind() {
+    let host = Namespace::new();
+    for _ in 0..100 {
+        let run = Run::start(&mut host.run_command(&["80", "--user", "root", "--", "true"]));
+        // The one before may have the port still: the kernel is behind by a moment.
+        if !run.ends().success() {
+            host.has_no_runs_soon();
+        }
+    }
+    host.has_no_runs_soon();
+    assert_eq!(host.ruleset(), "");
+}
+
+#[test]
+fn the_command_has_no_privileges() {
+    needs_other_users();
+    let host = Namespace::new();
+    // As sudo does it. `daemon` is user and group 1 everywhere.
+    let mut command = host.run_command(&waiting(&["80:8000"]));
+    command.env("SUDO_UID", "1").env("SUDO_GID", "1").env("HOME", "/root").env("PORT", "9");
+    let mut run = Run::start(&mut command);
+    assert_eq!(run.line(), "ready");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", run.pid())).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(field(set), "0000000000000000", "{set}");
+    }
+    assert_eq!((field("Uid:"), field("Gid:")), ("1 1 1 1".into(), "1 1 1 1".into()));
+    assert_eq!((field("Groups:"), field("NoNewPrivs:")), ("1".into(), "1".into()));
+    drop(run);
+
+    // Named, and with the variables that go with it.
+    let script = "echo ready; id -un; echo $USER $LOGNAME $PORTMAP_PORTS; echo $HOME";
+    let mut run = host.start_run(&["80:8000", "--user", "nobody", "--", "sh", "-c", script]);
+    assert_eq!(run.line(), "nobody");
+    assert_eq!(run.line(), "nobody nobody 80/tcp:8000");
+    assert_ne!(run.line(), "/root");
+
+    let asked = host.portmap(["run", "80:8000", "--", "true"]).run();
+    asked.fails_with(64).says("--user root");
+    let unknown = host.portmap(["run", "80:8000", "--user", "no-such-user", "--", "true"]).run();
+    unknown.fails_with(1).says("no user `no-such-user`");
+    let unprivileged = host.portmap_unprivileged(["run", "80:8000", "--", "true"]).run();
+    unprivileged.fails_with(1).says("CAP_NET_ADMIN");
+}
+
+#[test]
+fn a_service_needs_one_capability_and_no_root() {
+    needs_other_users();
+    let host = Namespace::new();
+    // As systemd does with `User=` and `AmbientCapabilities=CAP_NET_ADMIN`. The program is copied:
+    // a user may not be able to reach the directory where it was built.
+    let program = host.dir().join("portmap");
+    std::fs::copy(PROGRAM, &program).unwrap();
+    let mut command = host.command("setpriv");
+    command.args(["--reuid=1", "--regid=1", "--clear-groups", "--bounding-set=-all,+net_admin"]);
+    command.args(["--inh-caps=-all,+net_admin", "--ambient-caps=+net_admin"]).arg(program);
+    command.arg("run").args(waiting(&["80:8000"])).env("SUDO_UID", "7");
+    let mut run = Run::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+    assert_eq!(run.line(), "ready");
+    assert_eq!(host.tables(), [format!("portmap-run-{}", run.pid())]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", run.pid())).unwrap();
+    for line in ["CapPrm:\t0000000000000000", "CapAmb:\t0000000000000000", "NoNewPrivs:\t1"] {
+        assert!(status.contains(line), "{line} in {status}");
+    }
+    assert!(status.contains("Uid:\t1\t1\t1\t1"), "{status}");
+    drop(run);
+    host.has_no_runs_soon();
+}
+
+/// `nft delete table inet NAME` as it is sent, for bash's printf.
+fn deletion(name: &str) -> String {
+    let message = |kind: u16, family: u8, resource: u16, body: &[u8]| {
+        let mut bytes = (20 + body.len() as u32).to_ne_bytes().to_vec();
+        // NLM_F_REQUEST | NLM_F_ACK
+        bytes.extend([kind.to_ne_bytes(), 5u16.to_ne_bytes()].concat());
+        bytes.extend([0; 8]);
+        bytes.extend([family, 0]);
+        bytes.extend(resource.to_be_bytes());
+        bytes.extend(body);
+        bytes
+    };
+    // NFTA_TABLE_NAME, padded
+    let mut attribute = (4 + name.len() as u16 + 1).to_ne_bytes().to_vec();
+    attribute.extend(1u16.to_ne_bytes());
+    attribute.extend(name.bytes());
+    attribute.push(0);
+    attribute.resize(attribute.len().next_multiple_of(4), 0);
+    // NFNL_MSG_BATCH_BEGIN, NFT_MSG_DELTABLE of the family inet, NFNL_MSG_BATCH_END; the
+    // subsystem is NFNL_SUBSYS_NFTABLES.
+    let batch = [
+        message(0x10, 0, 10, &[]),
+        message(10 << 8 | 2, 1, 0, &attribute),
+        message(0x11, 0, 10, &[]),
+    ];
+    batch.concat().iter().map(|byte| format!("\\x{byte:02x}")).collect()
+}
+
+#[test]
+fn the_inherited_socket_is_of_no_use_to_the_command() {
+    needs_other_users();
+    let host = Namespace::new();
+    // Finds the socket, sends what it is told to, and prints the error of the answer.
+    let script = r#"
+        for fd in /proc/self/fd/*; do
+            case $(readlink $fd) in socket:*) fd=${fd##*/}; break; esac
+        done
+        echo ready; read -r message
+        printf "$message" | dd bs=4096 iflag=fullblock >&$fd 2>/dev/null
+        dd bs=4096 count=1 <&$fd 2>/dev/null | od -An -td4 -j16 -N4
+        read end"#;
+    for (user, errno) in [("nobody", "-1"), ("root", "0")] {
+        let arguments = ["80:8000", "--user", user, "--", "bash", "-c", script];
+        let mut run = host.start_run(&arguments);
+        let table = format!("portmap-run-{}", run.pid());
+        let message = deletion(&table);
+        writeln!(run.child.stdin.as_mut().unwrap(), "{message}").unwrap();
+        // That root is allowed to shows that the message is a right one.
+        assert_eq!(run.line().trim(), errno, "as {user}");
+        assert_eq!(host.tables().contains(&table), user == "nobody");
+    }
+}
+
+#[test]
+fn the_command_learns_its_port() {
+    let host = Namespace::new();
+    host.apply("ports: { 80: 3000, 81: 3001 }");
+    let _busy = host.serve("busy", 3002);
+    let show = "echo ready; echo ${PORT-none} $PORTMAP_PORTS";
+    let seen = |mappings: &[&str], port: Option<&str>| {
+        let arguments = [mappings, &["--user", "root", "--", "sh", "-c", show]].concat();
+        let mut command = host.run_command(&arguments);
+        if let Some(port) = port {
+            command.env("PORT", port);
+        }
+        let mut run = Run::start(&mut command);
+        assert_eq!(run.line(), "ready");
+        let line = run.line();
+        run.ends();
+        host.has_no_runs_soon();
+        line
+    };
+    assert_eq!(seen(&["443:8443"], None), "8443 443/tcp:8443");
+    assert_eq!(seen(&["443:8443"], Some("9")), "9 443/tcp:8443");
+    // Neither mapped nor in use.
+    assert_eq!(seen(&["443"], None), "3003 443/tcp:3003");
+    assert_eq!(seen(&["443"], Some("9000")), "9000 443/tcp:9000");
+    assert_eq!(seen(&["443", "8443"], None), "none 443/tcp:3003 8443/tcp:3004");
+    assert_eq!(seen(&["53/tcp+udp:5353"], None), "5353 53/tcp:5353 53/udp:5353");
+    assert_eq!(seen(&["600-603"], None), "none 600-603/tcp:3003-3006");
+    // Not where outgoing connections get their ports.
+    host.sysctl("net/ipv4/ip_local_port_range", "3000 60999");
+    assert_eq!(seen(&["443"], None), "61000 443/tcp:61000");
+
+    let wrong = host.portmap(["run", "443", "npm", "--user", "root", "--", "start"]).run();
+    wrong.fails_with(64).says("`npm` is not a mapping").says("`--`");
+    let wrong = host.portmap(["run", "443:0", "--user", "root", "--", "true"]).run();
+    wrong.fails_with(1).says("argument 1:5");
+}
+
+#[test]
+fn a_run_takes_precedence_and_is_left_alone() {
+    let world = World::new();
+    let (host, client) = (&world.host, &world.client);
+    let _apps = [host.serve("file", 3000), host.serve("run", 8000), host.serve("new", 3001)];
+    host.apply("ports: { 80: 3000, 80/udp: 3000 }");
+    let ask = || [client.tcp_ask("192.0.2.1:80"), host.tcp_ask("[::1]:80")];
+    let udp = client.udp_client(5000, "192.0.2.1:80");
+    assert_eq!((ask(), udp.ask()), ([answer("file"), answer("file")], answer("file")));
+
+    let mut command = host.run_command(&waiting(&["80:8000", "80/udp:8000", "--user", "root"]));
+    let mut run = Run::start(command.stderr(Stdio::piped()));
+    assert_eq!(run.line(), "ready");
+    let mut stderr = BufReader::new(run.child.stderr.take().unwrap()).lines();
+    let said = stderr.next().unwrap().unwrap();
+    assert!(said.contains("80/tcp -> 3000"), "{said}");
+    let table = format!("portmap-run-{}", run.pid());
+
+    // The same client too, though connection tracking knows it.
+    assert_eq!((ask(), udp.ask()), ([answer("run"), answer("run")], answer("run")));
+    host.apply("ports: { 80: 3001 }");
+    host.portmap(["apply", "80:3000", "--confirm", "60s"]).run().succeeds();
+    host.portmap(["rollback"]).run().succeeds();
+    host.portmap(["rollback"]).run().succeeds();
+    assert_eq!(ask(), [answer("run"), answer("run")]);
+    host.portmap(["clear"]).run().succeeds();
+    host.nft("flush ruleset");
+    assert_eq!(ask(), [answer("run"), answer("run")]);
+    assert_eq!(host.tables(), [table.as_str()]);
+    let shown = host.portmap(["status"]).run().succeeds();
+    assert!(shown.stdout.contains("sh -c echo ready; read end"), "{shown}");
+
+    host.apply("ports: { 80: 3001 }");
+    run.ends();
+    host.has_no_runs_soon();
+    assert_eq!(ask(), [answer("new"), answer("new")]);
+}
+
+#[test]
+fn a_port_belongs_to_one_run() {
+    let host = Namespace::new();
+    let first = host.start_run(&waiting(&["80:8000", "--user", "root"]));
+    let second = host.portmap(["run", "79-80:8001-8002", "--user", "root", "--", "true"]).run();
+    let second = second.fails_with(1).says(&format!("process {}", first.pid()));
+    second.says("sh -c echo ready; read end").says(&format!("`kill {}`", first.pid()));
+    let other = host.start_run(&waiting(&["80/udp:8000", "--user", "root"]));
+    assert_eq!(host.tables().len(), 2);
+    drop((first, other));
+    host.has_no_runs_soon();
+
+    // However they race: all begin at once, and exactly one has it. They are started by this
+    // thread, as a command dies with the one that started it.
+    let start = |_| Run::start(&mut host.run_command(&waiting(&["80", "--user", "root"])));
+    let all: Vec<_> = (0..8).map(start).collect();
+    let begun: Vec<_> =
+        all.into_iter().filter_map(|mut run| (run.line() == "ready").then_some(run)).collect();
+    assert_eq!((begun.len(), host.tables().len()), (1, 1));
+}
