@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod run;
+mod schema;
 mod values;
 
 use std::num::NonZeroU32;
@@ -15,6 +16,7 @@ use crate::mapping::Point;
 use crate::ui;
 
 pub use run::Run;
+pub use schema::{Document, Schema};
 use values::{parse_generation, parse_time, parse_trial_time};
 
 /// Serve privileged ports from an ordinary user's process.
@@ -474,36 +476,4 @@ pub struct Man {
     /// Write all pages to DIR/man8 and DIR/man5.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "page")]
     pub output_dir: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub struct Schema {
-    /// What to describe.
-    #[arg(value_enum, default_value_t)]
-    pub of: Document,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Document {
-    /// The rules file.
-    #[default]
-    Rules,
-    /// Errors, which every failing command prints on standard error with -o json.
-    Errors,
-    /// What check prints with -o json.
-    Check,
-    /// What render prints with -o json.
-    Render,
-    /// What plan, apply, confirm, rollback, restore and clear print with -o json.
-    Changes,
-    /// What status prints with -o json.
-    Status,
-    /// What trace prints with -o json.
-    Trace,
-    /// What history prints with -o json.
-    History,
-    /// What show prints with -o json.
-    Show,
-    /// What persist prints with -o json.
-    Persist,
 }
