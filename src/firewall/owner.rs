@@ -87,11 +87,7 @@ pub fn remedy(
     let tracked = base.priority > -100 || criteria.connection.target.is_none();
     let ipv6 = connection.is_ipv6();
     match owner {
-        Owner::Nft | Owner::Libvirt | Owner::Fail2ban => {
-            let rule = criteria.nft(tracked);
-            vec![format!("nft insert rule {} {} {chain} {rule}", table.family, table.name)]
-        }
-        Owner::Docker => {
+        Owner::Nft | Owner::Libvirt | Owner::Fail2ban | Owner::Docker => {
             let rule = criteria.nft(tracked);
             vec![format!("nft insert rule {} {} {chain} {rule}", table.family, table.name)]
         }
@@ -102,6 +98,16 @@ pub fn remedy(
                 format!("firewall-cmd --add-port={service}"),
                 format!("firewall-cmd --permanent --add-port={service}"),
             ]
+        }
+        // It has no word for translated connections: `direct: refuse` closes the port again for
+        // who asks for it directly.
+        Owner::Ufw
+            if hook == Hook::Input
+                && leg == Leg::Open
+                && matches!(criteria.protocol(), Protocol::Tcp | Protocol::Udp) =>
+        {
+            let port = connection.target.unwrap_or(connection.service.port);
+            vec![format!("ufw allow {port}/{}", criteria.protocol())]
         }
         Owner::Ufw | Owner::Iptables(_) => {
             let program = match (table.backend, ipv6) {

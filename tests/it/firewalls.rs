@@ -258,6 +258,40 @@ fn the_deciding_rule_is_named_and_its_remedy_works() {
 }
 
 #[test]
+fn the_remedy_is_in_the_words_of_the_owner() {
+    let (world, _app) = serving();
+    let files = files();
+    let restore = |wanted: &str| {
+        let (name, text) = files.iter().find(|(name, _)| name == wanted).unwrap();
+        world.host.nft_script(&format!("flush ruleset\n{OURS}"));
+        load(&world.host, name, text);
+    };
+    let remedy = |way: Way| judged(&world, way).deciding.unwrap().remedy;
+    let type_in = |command: &str| {
+        let mut words = command.split(' ');
+        let program = words.next().unwrap().replace("iptables", "iptables-nft");
+        world.host.output(world.host.command(program).args(words), "");
+    };
+
+    restore("ufw-ssh-and-80.v4");
+    assert_eq!(remedy(WAYS[0]), ["ufw allow 3000/tcp"]);
+    // What that does.
+    type_in("iptables -A ufw-user-input -p tcp --dport 3000 -j ACCEPT");
+    assert_eq!(judged(&world, WAYS[0]).answer, Answer::Accepts);
+    assert!(WAYS[0].is_served(&world, ANSWERED));
+
+    restore("iptables-owner.v4");
+    let udp = remedy(WAYS[2]);
+    assert!(!WAYS[2].is_served(&world, SILENT));
+    type_in(&udp[0]);
+    assert_eq!(judged(&world, WAYS[2]).answer, Answer::Accepts, "{udp:?}");
+    assert!(WAYS[2].is_served(&world, ANSWERED), "{udp:?}");
+
+    restore("firewalld-without-dnat.nft");
+    assert_eq!(remedy(WAYS[0])[0], "firewall-cmd --add-port=3000/tcp");
+}
+
+#[test]
 fn rules_are_shown_as_they_were_written() {
     let (world, _app) = serving();
     let rules = [
