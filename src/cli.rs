@@ -6,6 +6,8 @@ mod run;
 mod schema;
 mod values;
 
+pub use values::{Color, Format};
+
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +15,6 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::mapping::Point;
-use crate::ui;
 
 pub use run::Run;
 pub use schema::{Document, Schema};
@@ -86,40 +87,6 @@ pub struct Common {
     pub wait: Duration,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    #[default]
-    Text,
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Color {
-    #[default]
-    Auto,
-    Always,
-    Never,
-}
-
-impl From<Format> for ui::Format {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Text => ui::Format::Text,
-            Format::Json => ui::Format::Json,
-        }
-    }
-}
-
-impl From<Color> for ui::Color {
-    fn from(color: Color) -> Self {
-        match color {
-            Color::Auto => ui::Color::Auto,
-            Color::Always => ui::Color::Always,
-            Color::Never => ui::Color::Never,
-        }
-    }
-}
-
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Look for mistakes in rules files; needs no privilege.
@@ -174,6 +141,19 @@ Examples:
   sudo portmap status -o json"
     )]
     Status,
+    /// Find out why a port does not answer, and what to do about it.
+    ///
+    /// Looks at the table, the listeners, the history and this host, and changes nothing. Each
+    /// finding has a severity (error: some client that the mapping is meant for is not served;
+    /// warning: works today; note: worth knowing), a code that never changes, and what to type.
+    #[command(after_help = "\
+Examples:
+  sudo portmap doctor                      everything that is mapped
+  sudo portmap doctor 80                   port 80, mapped or not
+  sudo portmap doctor 53/udp 6000-6063
+  sudo portmap doctor --rules new.yaml     what would be, were these rules applied
+  sudo portmap doctor -o json")]
+    Doctor(Doctor),
     /// Follow the next new connection through every table of this host.
     #[command(after_help = "\
 Examples:
@@ -358,6 +338,16 @@ pub struct Apply {
     /// Apply without recording a generation; it cannot be rolled back.
     #[arg(long, conflicts_with_all = ["persist", "confirm"])]
     pub no_history: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Ports of this host, as in 80, 53/udp, 6000-6063 or http [default: all that are mapped]
+    #[arg(value_name = "PORT")]
+    pub ports: Vec<String>,
+    /// Examine these rules instead of what is active; can be given several times.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub rules: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

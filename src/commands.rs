@@ -8,6 +8,7 @@ mod check;
 mod clear;
 pub mod completions;
 mod confirm;
+mod doctor;
 mod engine;
 mod failure;
 mod history;
@@ -80,6 +81,7 @@ fn dispatch(ui: &Ui, cli: Cli) -> Result {
         Command::Apply(apply) => apply::run(ui, common, &apply),
         Command::Status => status::run(ui, common),
         Command::Probe(probe) => probe::run(ui, common, &probe),
+        Command::Doctor(doctor) => doctor::run(ui, common, &doctor),
         Command::Trace(trace) => trace::run(ui, common, &trace),
         Command::Run(run) => run::run(ui, common, &run),
         Command::Confirm(confirm) => confirm::run(ui, common, &confirm),

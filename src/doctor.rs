@@ -4,12 +4,17 @@
 
 #![forbid(unsafe_code)]
 
+mod around;
+pub mod examine;
+pub mod facts;
 pub mod finding;
 pub mod foresee;
 mod holder;
+mod machine;
 mod reach;
 mod selectors;
+mod state;
 
 pub use finding::{Code, Finding, Remedy, Severity};
 pub use holder::Holder;
-pub use reach::holders;
+pub use reach::{From, holders};

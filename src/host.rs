@@ -6,6 +6,7 @@
 mod accounts;
 mod acl;
 pub mod boot;
+pub mod capabilities;
 pub mod dir;
 pub mod environment;
 pub mod files;
@@ -21,5 +22,6 @@ pub mod probe;
 mod problem;
 pub mod services;
 pub mod signals;
+pub mod sysctls;
 pub mod trust;
 pub mod user;

@@ -7,6 +7,7 @@ pub mod boot;
 pub mod change;
 pub mod countdown;
 pub mod diagnostic;
+mod doctor;
 pub mod escape;
 pub mod failure;
 pub mod history;

@@ -26,6 +26,8 @@ pub enum Document {
     Status,
     /// What trace prints with -o json.
     Trace,
+    /// What doctor prints with -o json.
+    Doctor,
     /// What history prints with -o json.
     History,
     /// What show prints with -o json.

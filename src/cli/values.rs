@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::mapping::Point;
+use crate::ui;
+use clap::ValueEnum;
 
 pub fn parse_time(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse() {
@@ -26,4 +28,38 @@ pub fn parse_trial_time(text: &str) -> Result<Duration, String> {
 pub fn parse_generation(text: &str) -> Result<Point, String> {
     text.parse()
         .map_err(|_| "not the number of a generation; `portmap history` lists them".to_owned())
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl From<Format> for ui::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => ui::Format::Text,
+            Format::Json => ui::Format::Json,
+        }
+    }
+}
+
+impl From<Color> for ui::Color {
+    fn from(color: Color) -> Self {
+        match color {
+            Color::Auto => ui::Color::Auto,
+            Color::Always => ui::Color::Always,
+            Color::Never => ui::Color::Never,
+        }
+    }
 }

@@ -12,5 +12,10 @@ pub fn open<'u>(ui: &'u Ui, common: &Common) -> Result<Engine<'u, Netlink>> {
 
 /// The same with another observer than the user interface alone.
 pub fn open_with<'o>(observer: &'o dyn Observer, common: &Common) -> Result<Engine<'o, Netlink>> {
-    Ok(Engine::new(Netlink::open()?, &common.state_dir, common.wait, observer))
+    Ok(on(Netlink::open()?, observer, common))
+}
+
+/// The same on a kernel that is open already.
+pub fn on<'o>(kernel: Netlink, observer: &'o dyn Observer, common: &Common) -> Engine<'o, Netlink> {
+    Engine::new(kernel, &common.state_dir, common.wait, observer)
 }

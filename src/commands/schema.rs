@@ -16,6 +16,7 @@ pub fn run(ui: &Ui, schema: &cli::Schema) -> Result {
         Document::Changes => include_str!("../../schema/changes.schema.json"),
         Document::Status => include_str!("../../schema/status.schema.json"),
         Document::Trace => include_str!("../../schema/trace.schema.json"),
+        Document::Doctor => include_str!("../../schema/doctor.schema.json"),
         Document::History => include_str!("../../schema/history.schema.json"),
         Document::Show => include_str!("../../schema/show.schema.json"),
         Document::Persist => include_str!("../../schema/persist.schema.json"),

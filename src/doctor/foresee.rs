@@ -1,29 +1,18 @@
 //! What a change of the mapping will lead to, that its author may not see: for the mappings that
 //! change, and for no others.
 
+pub use super::around::Facts;
 use super::finding::{Code, Finding, Severity};
 use super::holder::{Holder, listed, places};
 use super::reach::{self, Missing, Reach};
 use super::selectors::Absent;
-use crate::host::listeners::Listening;
-use crate::host::login::SshSession;
-use crate::host::network::Interface;
 use crate::mapping::changes::Change;
 use crate::mapping::words::{Run, fold};
 use crate::mapping::{Family, Mapping, Protocol, Scope};
 
-/// What there is to know of this host.
-#[derive(Clone, Debug, Default)]
-pub struct Facts {
-    pub listening: Listening,
-    pub interfaces: Vec<Interface>,
-    /// The ssh session in which the command runs.
-    pub session: Option<SshSession>,
-}
-
 /// Findings of one code that are told one by one. Whoever maps ten thousand ports at once needs
 /// to read no more.
-const EACH_MAX: usize = 20;
+pub(super) const EACH_MAX: usize = 20;
 
 /// A mapping, and what is to be said of it whatever its port is.
 #[derive(Debug, PartialEq)]
@@ -50,7 +39,7 @@ pub fn foresee(changes: &[Change<'_>], facts: &Facts) -> Vec<Finding> {
     for (run, part) in fold(&judged, |j| j.mapping, same) {
         findings.extend(of_run(&run, &part[0]));
     }
-    shortened(findings)
+    shortened(findings, EACH_MAX)
 }
 
 fn judge<'a>(mapping: &'a Mapping, is_new: bool, facts: &Facts) -> Judged<'a> {
@@ -261,7 +250,7 @@ fn session(changes: &[Change<'_>], facts: &Facts) -> Option<Finding> {
 }
 
 /// Keeps the first findings of each code, and says how many more there are.
-fn shortened(findings: Vec<Finding>) -> Vec<Finding> {
+pub(super) fn shortened(findings: Vec<Finding>, each: usize) -> Vec<Finding> {
     let mut kept: Vec<Finding> = Vec::new();
     let mut more: Vec<(Code, usize)> = Vec::new();
     for finding in findings {
@@ -270,14 +259,14 @@ fn shortened(findings: Vec<Finding>) -> Vec<Finding> {
             Some((_, count)) => *count += 1,
             None => more.push((code, 1)),
         }
-        if more.iter().any(|(of, count)| *of == code && *count <= EACH_MAX) {
+        if more.iter().any(|(of, count)| *of == code && *count <= each) {
             kept.push(finding);
         }
     }
-    for (code, count) in more.into_iter().filter(|(_, count)| *count > EACH_MAX) {
+    for (code, count) in more.into_iter().filter(|(_, count)| *count > each) {
         let of_code = kept.iter().rfind(|finding| finding.code == code);
         let severity = of_code.map_or(Severity::Warning, |finding| finding.severity);
-        let summary = format!("the same of {} more mappings ({})", count - EACH_MAX, code.name());
+        let summary = format!("the same of {} more mappings ({})", count - each, code.name());
         kept.push(Finding::new(code, severity, summary));
     }
     kept

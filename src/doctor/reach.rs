@@ -2,16 +2,19 @@
 
 use std::net::IpAddr;
 
+use serde::Serialize;
 use serde_json::Value;
 
-use super::finding::Severity;
+use super::around::Facts;
+use super::finding::{Code, Severity};
 use super::holder::{Holder, written};
 use crate::host::listeners::{Listener, Listening};
 use crate::host::network::Interface;
 use crate::mapping::{Family, Mapping, Port, Protocol, Scope};
 
 /// Where a client is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum From {
     Outside,
     Here,
@@ -30,6 +33,20 @@ pub enum Reach {
     LoopbackOnly(Vec<Holder>),
     OneFamilyOnly(Family, Vec<Holder>, Missing),
     OneAddressOnly(Vec<Holder>, Missing),
+}
+
+impl Reach {
+    /// The finding that it leads to.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Reach::Unknown | Reach::All => None,
+            Reach::Nobody => Some(Code::NobodyListens),
+            Reach::OtherProtocol(..) => Some(Code::OtherProtocol),
+            Reach::LoopbackOnly(_) => Some(Code::LoopbackOnly),
+            Reach::OneFamilyOnly(..) => Some(Code::OneFamilyOnly),
+            Reach::OneAddressOnly(..) => Some(Code::OneAddressOnly),
+        }
+    }
 }
 
 /// Addresses of this host at which nobody answers.
@@ -118,6 +135,12 @@ fn serves(
             }
         }
     }
+}
+
+/// Whether anybody serves clients of a mapping who take this path.
+pub fn is_served(path: (From, IpAddr), mapping: &Mapping, facts: &Facts) -> bool {
+    let at_target = facts.listening.on(mapping.service.protocol, mapping.to.port());
+    at_target.iter().any(|listener| serves(listener, path, mapping, &facts.interfaces))
 }
 
 pub fn reach(mapping: &Mapping, listening: &Listening, interfaces: &[Interface]) -> Reach {

@@ -11,7 +11,7 @@ use crate::host::login::SshSession;
 use crate::host::network;
 use crate::kernel::Kernel;
 use crate::mapping::changes::{Change, changes};
-use crate::mapping::{MappingSet, Protocol};
+use crate::mapping::{MappingSet, Port, Protocol, Service};
 
 /// Tells the observer what the change from `before` to `after` will lead to; with `strict`, refuses
 /// it if there is anything to tell. Nothing is looked at where nothing changes.
@@ -38,7 +38,7 @@ pub fn look(
 }
 
 fn findings(kernel: &mut impl Kernel, changes: &[Change<'_>]) -> Vec<Finding> {
-    let mut facts = facts(kernel, changes);
+    let mut facts = facts(kernel, changes.iter().map(|change| change.mapping().service));
     let findings = foresee(changes, &facts);
     // Looking through the processes of the machine takes longer than everything else.
     if !findings.iter().any(Finding::names_listeners) {
@@ -46,12 +46,13 @@ fn findings(kernel: &mut impl Kernel, changes: &[Change<'_>]) -> Vec<Finding> {
     }
     let mappings = changes.iter().map(Change::mapping);
     let ports: HashSet<_> = mappings.flat_map(|m| [m.service.port, m.to.port()]).collect();
-    facts.listening.name(|listener| ports.contains(&listener.port));
+    name(&mut facts, &ports);
     foresee(changes, &facts)
 }
 
-fn facts(kernel: &mut impl Kernel, changes: &[Change<'_>]) -> Facts {
-    let mut protocols: Vec<_> = changes.iter().flat_map(|c| looked_at(c)).collect();
+/// Who listens, as far as it concerns these services; without the names of programs.
+pub fn facts(kernel: &mut impl Kernel, services: impl Iterator<Item = Service>) -> Facts {
+    let mut protocols: Vec<_> = services.flat_map(|s| looked_at(s.protocol)).collect();
     protocols.sort();
     protocols.dedup();
     let session = SshSession::current()
@@ -64,9 +65,14 @@ fn facts(kernel: &mut impl Kernel, changes: &[Change<'_>]) -> Facts {
     }
 }
 
+/// Looks up the programs on these ports.
+pub fn name(facts: &mut Facts, ports: &HashSet<Port>) {
+    facts.listening.name(|listener| ports.contains(&listener.port));
+}
+
 /// TCP and UDP are often taken for each other.
-fn looked_at(change: &Change<'_>) -> Vec<Protocol> {
-    match change.mapping().service.protocol {
+fn looked_at(protocol: Protocol) -> Vec<Protocol> {
+    match protocol {
         Protocol::Tcp | Protocol::Udp => vec![Protocol::Tcp, Protocol::Udp],
         other => vec![other],
     }

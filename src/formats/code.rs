@@ -14,6 +14,21 @@ pub enum Code {
     SshSession,
     NoSuchInterface,
     NoSuchAddress,
+    NotMapped,
+    ConntrackFull,
+    NotApplied,
+    Drifted,
+    OnTrial,
+    NotPersisted,
+    BootUnit,
+    BootDiffers,
+    WillBeFlushed,
+    TargetTakeable,
+    PrivilegedPortsOpen,
+    CapabilityLeft,
+    KernelLacks,
+    FileTrust,
+    FilesDisagree,
 }
 
 impl Code {
@@ -28,6 +43,21 @@ impl Code {
             Code::SshSession => "ssh-session",
             Code::NoSuchInterface => "no-such-interface",
             Code::NoSuchAddress => "no-such-address",
+            Code::NotMapped => "not-mapped",
+            Code::ConntrackFull => "conntrack-full",
+            Code::NotApplied => "not-applied",
+            Code::Drifted => "drifted",
+            Code::OnTrial => "on-trial",
+            Code::NotPersisted => "not-persisted",
+            Code::BootUnit => "boot-unit",
+            Code::BootDiffers => "boot-differs",
+            Code::WillBeFlushed => "will-be-flushed",
+            Code::TargetTakeable => "target-takeable",
+            Code::PrivilegedPortsOpen => "privileged-ports-open",
+            Code::CapabilityLeft => "capability-left",
+            Code::KernelLacks => "kernel-lacks",
+            Code::FileTrust => "file-trust",
+            Code::FilesDisagree => "files-disagree",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What of portmap's this host starts at boot, as its files say: units and scripts that are
 //! enabled. Nothing is run to find out, so that it works for an image that is being built, too.
 
+mod flush;
 mod init;
 mod line;
 mod systemd;

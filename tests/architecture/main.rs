@@ -37,8 +37,8 @@ const ONLY: [(&str, &str); 18] = [
     ("nftnl", "kernel"),
     ("nftnl_sys", "kernel"),
     // The rooms left out here are pure: they do no IO.
-    ("rustix", "host"),
     ("nix", "commands ui engine history kernel host"),
+    ("rustix", "host"),
     ("std::env", "main commands ui engine history kernel host"),
     ("std::fs", "commands engine history kernel host"),
     ("std::os", "commands ui engine history kernel host"),

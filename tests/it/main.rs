@@ -7,6 +7,7 @@ mod changes;
 mod commands;
 mod connections;
 mod docs;
+mod doctor;
 mod earlier_build;
 mod examples;
 mod firewalls;

@@ -66,6 +66,7 @@ fn every_command_prints_what_its_schema_says() {
     }
     host.says_as("status", &["status"]);
     host.says_as("history", &["history"]);
+    host.says_as("doctor", &["doctor"]);
     host.says_as("show", &["show"]);
     host.says_as("changes", &["plan", "rules.yaml"]);
     host.says_as("changes", &["apply", "--dry-run", "rules.yaml"]);

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::formats::rules::{self, Facts as FileFacts, Names, Source};
-use crate::host::listeners::{Listener, Program};
+use crate::host::listeners::{Listener, Listening, Program};
+use crate::host::login::SshSession;
+use crate::host::network::Interface;
 use crate::mapping::changes::changes;
 use crate::mapping::{MappingSet, Port};
 

@@ -1,0 +1,217 @@
+//! The whole examination: findings, and which paths to a port lead to an answer.
+
+use std::net::IpAddr;
+
+use serde::{Serialize, Serializer};
+
+use super::facts::{Facts, Subject, Table};
+use super::finding::{Code, Finding, Severity};
+use super::foresee::{EACH_MAX, listener_shadowed, shadowed, shortened, unreached};
+use super::holder::Holder;
+use super::reach::{self, From, Reach};
+use super::selectors::Absent;
+use super::{machine, state};
+use crate::mapping::words::{Run, fold};
+use crate::mapping::{Mapping, Port, Protocol, Service};
+
+/// What an examination has come to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Examination {
+    /// The most serious first; of equal ones, by port.
+    pub findings: Vec<Finding>,
+    pub paths: Vec<Path>,
+    /// What could not be seen, in words.
+    pub unseen: Vec<String>,
+    pub mappings: usize,
+}
+
+impl Examination {
+    /// Whether every client that a mapping is meant for is served, as far as can be seen.
+    pub fn is_healthy(&self) -> bool {
+        self.findings.iter().all(|finding| finding.severity != Severity::Error)
+    }
+}
+
+/// One way to a mapped port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Path {
+    #[serde(serialize_with = "port")]
+    pub port: Port,
+    #[serde(serialize_with = "protocol")]
+    pub protocol: Protocol,
+    pub from: From,
+    /// The address of this host that the client connects to.
+    pub address: IpAddr,
+    pub answer: Answer,
+    /// The finding that says why.
+    pub because: Option<Code>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    Yes,
+    No,
+    Unknown,
+}
+
+fn port<S: Serializer>(port: &Port, serializer: S) -> Result<S::Ok, S::Error> {
+    port.get().serialize(serializer)
+}
+
+fn protocol<S: Serializer>(protocol: &Protocol, serializer: S) -> Result<S::Ok, S::Error> {
+    protocol.name().serialize(serializer)
+}
+
+/// Mappings whose paths are told, at most, unless they are asked for.
+const PATHS_MAX: usize = 64;
+
+pub fn examine(facts: &Facts) -> Examination {
+    let is_asked = |m: &&Mapping| facts.asked.is_empty() || facts.asked.contains(&m.service);
+    let mappings: Vec<&Mapping> = facts.mapping.iter().filter(is_asked).collect();
+    let judged: Vec<_> = mappings.iter().map(|m| Judged::of(m, facts)).collect();
+    let same = |a: &Judged, b: &Judged| {
+        (&a.reach, &a.shadowed, &a.absent) == (&b.reach, &b.shadowed, &b.absent)
+    };
+    let mut findings = not_mapped(facts);
+    for (run, part) in fold(&judged, |j| j.mapping, same) {
+        findings.extend(of_run(&run, &part[0], facts));
+    }
+    findings.extend(state::findings(facts));
+    findings.extend(machine::findings(facts));
+    // Each kind by itself: it is cut short at the end of what is most serious.
+    findings.sort_by_key(|f| (f.severity, f.protocol, f.port, f.code));
+    let told = if facts.asked.is_empty() { PATHS_MAX } else { usize::MAX };
+    let paths = judged.iter().take(told).flat_map(|judged| judged.paths(facts)).collect();
+    Examination {
+        findings: shortened(findings, EACH_MAX),
+        paths,
+        unseen: unseen(facts, &mappings),
+        mappings: mappings.len(),
+    }
+}
+
+struct Judged<'a> {
+    mapping: &'a Mapping,
+    reach: Reach,
+    shadowed: Vec<Holder>,
+    absent: Absent,
+}
+
+impl<'a> Judged<'a> {
+    fn of(mapping: &'a Mapping, facts: &Facts) -> Self {
+        let around = &facts.around;
+        Self {
+            mapping,
+            reach: reach::reach(mapping, &around.listening, &around.interfaces),
+            shadowed: shadowed(mapping, around),
+            absent: Absent::of(mapping, &around.interfaces),
+        }
+    }
+
+    fn paths(&self, facts: &Facts) -> Vec<Path> {
+        let around = &facts.around;
+        let of_listener = self.reach.code();
+        let not_there = is_not_there(facts);
+        let path = |(from, address)| {
+            let served = reach::is_served((from, address), self.mapping, around);
+            let (answer, because) = match (not_there, &self.reach) {
+                (Some(code), _) => (Answer::No, Some(code)),
+                (None, Reach::Unknown) => (Answer::Unknown, None),
+                (None, _) if served => (Answer::Yes, None),
+                (None, _) => (Answer::No, of_listener),
+            };
+            let Service { port, protocol } = self.mapping.service;
+            Path { port, protocol, from, address, answer, because }
+        };
+        let paths = reach::paths(self.mapping, &around.interfaces);
+        paths.into_iter().map(path).collect()
+    }
+}
+
+/// Why what is examined does not serve anybody, if that is so.
+fn is_not_there(facts: &Facts) -> Option<Code> {
+    match (&facts.table, facts.subject) {
+        (Table::Impossible { .. }, _) => Some(Code::KernelLacks),
+        (_, Subject::Rules) => None,
+        (Table::Absent { .. }, Subject::Active) => Some(Code::NotApplied),
+        _ => None,
+    }
+}
+
+fn of_run(run: &Run<'_>, judged: &Judged<'_>, facts: &Facts) -> Vec<Finding> {
+    let mut findings: Vec<_> = unreached(run, &judged.reach).into_iter().collect();
+    if !judged.shadowed.is_empty() {
+        findings.push(listener_shadowed(run, &judged.shadowed));
+    }
+    findings.extend(judged.absent.findings(&run.service()));
+    findings.extend(machine::target_takeable(run, &facts.sysctls));
+    for finding in &mut findings {
+        finding.port = Some(run.first.service.port.get());
+        finding.protocol = Some(run.first.service.protocol);
+    }
+    findings
+}
+
+/// Ports that were asked for and are not mapped: the answer to `listen EACCES`.
+fn not_mapped(facts: &Facts) -> Vec<Finding> {
+    if matches!(facts.table, Table::Unseen { .. }) && facts.subject == Subject::Active {
+        return Vec::new();
+    }
+    let missing = facts.asked.iter().filter(|s| facts.mapping.of(**s).is_empty());
+    missing.map(|service| of_unmapped(*service, facts)).collect()
+}
+
+fn of_unmapped(service: Service, facts: &Facts) -> Finding {
+    let Service { port, protocol } = service;
+    let start = facts.sysctls.unprivileged_start.unwrap_or(1024);
+    let listeners = Holder::of(facts.around.listening.on(protocol, port));
+    let why = match (listeners.as_slice(), port.get() < start) {
+        ([], true) => format!(
+            "only root may listen on ports below {start}, so an ordinary user's program gets \
+             EACCES (permission denied) there"
+        ),
+        ([], false) => "nobody listens there either".to_owned(),
+        (holders, _) => format!("{} listens there itself", super::holder::listed(holders)),
+    };
+    // Nobody needs a mapping to a port that is answered.
+    let severity = if listeners.is_empty() { Severity::Error } else { Severity::Note };
+    let suffix = if protocol == Protocol::Tcp { String::new() } else { format!("/{protocol}") };
+    let target = example_target(port);
+    Finding::new(Code::NotMapped, severity, format!("{service} is not mapped"))
+        .of(service)
+        .because(why)
+        .command(
+            format!("let the application listen on {target} (or any other free port), and map it"),
+            format!("sudo portmap apply {port}{suffix}:{target}"),
+        )
+        .listeners(&listeners)
+}
+
+/// A port that an application may well use: 3000 for 80, 8443 for 443.
+fn example_target(port: Port) -> u16 {
+    match port.get() {
+        80 => 3000,
+        port if port < 1024 => 8000 + port,
+        port => port.checked_add(10_000).unwrap_or(3000),
+    }
+}
+
+fn unseen(facts: &Facts, mappings: &[&Mapping]) -> Vec<String> {
+    let mut unseen = Vec::new();
+    if let Table::Unseen { why } = &facts.table {
+        unseen.push(format!("what is active: {why}"));
+    }
+    unseen.extend(facts.problems.iter().cloned());
+    let mut protocols: Vec<_> = mappings.iter().map(|m| m.service.protocol).collect();
+    protocols.dedup();
+    for protocol in protocols {
+        if !facts.around.listening.is_seen(protocol) {
+            unseen.push(format!("who listens with {protocol}: the kernel does not tell"));
+        }
+    }
+    unseen
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! Each finding where it should be, and absent where it should not.
+
+use std::time::Duration;
+
+use super::*;
+use crate::doctor::facts::{Boot, Files, Sysctls, Trial};
+use crate::doctor::foresee::Facts as Around;
+use crate::formats::rules::{self, Facts as FileFacts, Names, Source};
+use crate::host::listeners::{Listener, Listening};
+use crate::host::network::Interface;
+use crate::mapping::{GenerationId, MappingSet};
+
+fn set(ports: &str) -> MappingSet {
+    if ports.is_empty() {
+        return MappingSet::default();
+    }
+    let source = Source::file("rules.yaml", format!("ports: {{ {ports} }}"));
+    let loaded = rules::load(&[source], &FileFacts::default(), Names::NONE);
+    loaded.mappings.unwrap_or_else(|| panic!("{ports}"))
+}
+
+fn number(n: u64) -> Option<GenerationId> {
+    GenerationId::new(n)
+}
+
+fn service(port: u16) -> Service {
+    Service { protocol: Protocol::Tcp, port: Port::new(port).unwrap() }
+}
+
+fn listening(ports: &[u16]) -> Listening {
+    let listener = |port: &u16| Listener {
+        protocol: Protocol::Tcp,
+        address: "::".parse().unwrap(),
+        v6only: false,
+        port: Port::new(*port).unwrap(),
+        interface: None,
+        uid: 33,
+        user: None,
+        inode: 1,
+        program: None,
+    };
+    Listening::new(ports.iter().map(listener).collect(), Vec::new())
+}
+
+/// 80 goes to 3000, where somebody listens; it is applied, recorded, and kept for boot.
+fn healthy() -> Facts {
+    let interface = |name: &str, addresses: &[&str]| Interface {
+        name: name.to_owned(),
+        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+    };
+    Facts {
+        mapping: set("80: 3000"),
+        table: Table::Present { serving: number(2), drift: None, trial: None },
+        around: Around {
+            listening: listening(&[3000]),
+            interfaces: vec![interface("eth0", &["192.0.2.1"]), interface("lo", &["127.0.0.1"])],
+            session: None,
+        },
+        boot: Boot { persisted: number(2), ..Boot::default() },
+        files: Files {
+            directory: "/etc/portmap".into(),
+            mapping: Some(set("80: 3000")),
+            distrust: Vec::new(),
+        },
+        sysctls: Sysctls {
+            unprivileged_start: Some(1024),
+            ephemeral: Some((32768, 60999)),
+            reserved: Vec::new(),
+            conntrack: Some((10, 1000)),
+        },
+        ..Facts::default()
+    }
+}
+
+/// The findings, `SEVERITY CODE` each.
+#[track_caller]
+fn codes(change: impl FnOnce(&mut Facts)) -> Vec<String> {
+    let mut facts = healthy();
+    change(&mut facts);
+    let examination = examine(&facts);
+    let word = |s: Severity| serde_json::to_value(s).unwrap().as_str().unwrap().to_owned();
+    examination.findings.iter().map(|f| format!("{} {}", word(f.severity), f.code.name())).collect()
+}
+
+#[test]
+fn a_healthy_machine_has_no_finding() {
+    assert_eq!(codes(|_| {}), [""; 0]);
+    let examination = examine(&healthy());
+    assert!(examination.is_healthy());
+    let paths: Vec<_> =
+        examination.paths.iter().map(|p| (p.from, p.address.to_string(), p.answer)).collect();
+    assert_eq!(
+        paths,
+        [
+            (From::Outside, "192.0.2.1".to_owned(), Answer::Yes),
+            (From::Here, "127.0.0.1".to_owned(), Answer::Yes),
+            (From::Here, "192.0.2.1".to_owned(), Answer::Yes),
+        ]
+    );
+}
+
+#[test]
+fn a_port_that_is_not_mapped_is_explained() {
+    let asked = |f: &mut Facts| f.asked = vec![service(81)];
+    assert_eq!(codes(asked), ["error not-mapped"]);
+    assert_eq!(codes(|f| f.asked = vec![service(80)]), [""; 0]);
+    let mut facts = healthy();
+    asked(&mut facts);
+    let finding = &examine(&facts).findings[0];
+    assert!(finding.detail.contains("EACCES"), "{}", finding.detail);
+    let command = finding.remedy[0].command.as_deref();
+    assert_eq!(command, Some("sudo portmap apply 81:8081"));
+    // Where a program listens itself, nothing is wrong; where nobody may look, nothing is claimed.
+    let served = |f: &mut Facts| {
+        f.asked = vec![service(81)];
+        f.around.listening = listening(&[81, 3000]);
+    };
+    assert_eq!(codes(served), ["note not-mapped"]);
+    let unseen = |f: &mut Facts| {
+        f.asked = vec![service(81)];
+        f.table = Table::Unseen { why: "no".into() };
+    };
+    assert_eq!(codes(unseen), [""; 0]);
+}
+
+#[test]
+fn listeners_decide_who_is_answered() {
+    assert_eq!(codes(|f| f.around.listening = listening(&[])), ["error nobody-listens"]);
+    let both = codes(|f| f.around.listening = listening(&[80, 3000]));
+    assert_eq!(both, ["warning listener-shadowed"]);
+    let mut facts = healthy();
+    facts.around.listening = listening(&[]);
+    let paths = examine(&facts).paths;
+    assert!(paths.iter().all(|p| p.answer == Answer::No), "{paths:?}");
+    assert_eq!(paths[0].because, Some(Code::NobodyListens));
+    facts.around = Around { interfaces: facts.around.interfaces, ..Around::unseen() };
+    let examination = examine(&facts);
+    assert_eq!(examination.findings, []);
+    assert!(examination.paths.iter().all(|p| p.answer == Answer::Unknown));
+    assert_eq!(examination.unseen, ["who listens with tcp: the kernel does not tell"]);
+}
+
+#[test]
+fn a_table_that_is_gone_is_told_with_the_way_back() {
+    let gone = |lost| {
+        move |f: &mut Facts| {
+            f.table = Table::Absent { lost };
+            f.mapping = MappingSet::default();
+        }
+    };
+    assert_eq!(codes(gone(number(2))), ["error not-applied"]);
+    assert_eq!(codes(gone(None)), ["error not-applied"], "the rules of the directory are not");
+    let nothing = |f: &mut Facts| {
+        gone(None)(f);
+        f.files.mapping = None;
+    };
+    assert_eq!(codes(nothing), [""; 0]);
+}
+
+#[test]
+fn drift_and_trials_are_told() {
+    let table = |drift: Option<&str>, left: Option<u64>| {
+        let trial = left.map(|left| Trial { number: number(3), left: Duration::from_secs(left) });
+        let drift = drift.map(str::to_owned);
+        codes(|f| f.table = Table::Present { serving: number(2), drift, trial })
+    };
+    assert_eq!(table(None, None), [""; 0]);
+    assert_eq!(table(Some("a rule"), None), ["error drifted"]);
+    assert_eq!(table(None, Some(30)), ["warning on-trial"]);
+    assert_eq!(table(None, Some(0)), [""; 0], "its time is up");
+}
+
+#[test]
+fn what_a_reboot_brings_is_compared_with_what_is_active() {
+    assert_eq!(codes(|f| f.boot.persisted = None), ["note not-persisted"]);
+    assert_eq!(codes(|f| f.boot.persisted = number(1)), ["warning boot-differs"]);
+    let missing = || Some(("it is not enabled".to_owned(), "enable it".to_owned()));
+    assert_eq!(codes(|f| f.boot.missing = missing()), ["warning boot-unit"]);
+    let applies = |f: &mut Facts| {
+        let persisted = None;
+        f.boot = Boot { persisted, applies: true, missing: missing(), ..Boot::default() };
+    };
+    assert_eq!(codes(applies), [""; 0], "boot applies the files");
+    let flushers = vec![("/etc/nftables.conf".to_owned(), "nftables.service".to_owned())];
+    assert_eq!(codes(|f| f.boot.flushers = flushers), ["warning will-be-flushed"]);
+    // What would be is not active.
+    assert_eq!(codes(|f| (f.subject, f.boot.persisted) = (Subject::Rules, None)), [""; 0]);
+}
+
+#[test]
+fn rules_files_are_compared_with_what_is_active() {
+    let other = codes(|f| f.files.mapping = Some(set("80: 3001")));
+    assert_eq!(other, ["warning files-disagree"]);
+    assert_eq!(codes(|f| f.files.mapping = None), [""; 0]);
+    let distrust = vec![("others may write the file".to_owned(), None)];
+    assert_eq!(codes(|f| f.files.distrust = distrust), ["error file-trust"]);
+}
+
+#[test]
+fn the_machine_itself_is_looked_at() {
+    assert_eq!(codes(|f| f.sysctls.conntrack = Some((1000, 1000))), ["error conntrack-full"]);
+    assert_eq!(codes(|f| f.sysctls.conntrack = Some((900, 1000))), ["warning conntrack-full"]);
+    assert_eq!(codes(|f| f.sysctls.conntrack = Some((899, 1000))), [""; 0]);
+    assert_eq!(codes(|f| f.sysctls.conntrack = None), [""; 0]);
+    let open = codes(|f| f.sysctls.unprivileged_start = Some(80));
+    assert_eq!(open, ["note privileged-ports-open"]);
+    assert_eq!(codes(|f| f.sysctls.unprivileged_start = Some(81)), [""; 0]);
+    let capable = codes(|f| f.capable = vec!["/usr/bin/node".into()]);
+    assert_eq!(capable, ["warning capability-left"]);
+    let lacking = codes(|f| {
+        f.table = Table::Impossible { why: "no".into(), help: "load it".into() };
+    });
+    assert_eq!(lacking, ["error kernel-lacks"]);
+}
+
+#[test]
+fn a_target_that_others_can_take_is_noted() {
+    let to_40000 = |f: &mut Facts| {
+        f.mapping = set("80: 40000");
+        f.files.mapping = None;
+        f.around.listening = listening(&[40000]);
+    };
+    assert_eq!(codes(to_40000), ["note target-takeable"]);
+    let reserved = |f: &mut Facts| {
+        to_40000(f);
+        f.sysctls.reserved = vec![(39999, 40001)];
+    };
+    assert_eq!(codes(reserved), [""; 0]);
+}
+
+#[test]
+fn the_most_serious_comes_first() {
+    let all = codes(|f| {
+        f.boot.persisted = None;
+        f.capable = vec!["/usr/bin/node".into()];
+        f.around.listening = listening(&[]);
+    });
+    assert_eq!(all, ["error nobody-listens", "warning capability-left", "note not-persisted"]);
+}

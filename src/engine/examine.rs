@@ -1,0 +1,84 @@
+//! What an examination needs to know of the kernel and of the history.
+
+use std::rc::Rc;
+
+use nix::libc;
+
+use super::error::{Cause, Error, Result};
+use super::foresight;
+use super::{Engine, Status};
+use crate::doctor::facts::{Boot, Table, Trial};
+use crate::doctor::foresee;
+use crate::kernel::{self, Kernel};
+use crate::mapping::{MappingSet, Point, Service};
+
+/// What is active, as far as it can be seen.
+#[derive(Debug, Default)]
+pub struct Condition {
+    pub table: Table,
+    pub serving: Rc<MappingSet>,
+    pub boot: Boot,
+    /// What of the history cannot be read.
+    pub problems: Vec<String>,
+}
+
+impl Condition {
+    /// What a kernel that cannot be asked tells all the same.
+    pub fn of_failure(error: &kernel::Error) -> Option<Self> {
+        let why = error.to_string();
+        let table = match error.errno() {
+            Some(libc::EPERM | libc::EACCES) => Table::Unseen { why },
+            Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT | libc::EINVAL | libc::EOPNOTSUPP) => {
+                Table::Impossible { why, help: error.help().unwrap_or_default().to_owned() }
+            }
+            _ => return None,
+        };
+        Some(Self { table, ..Self::default() })
+    }
+
+    fn of_status(status: &Status) -> Self {
+        let serving = status.serving.and_then(Point::generation);
+        let table = match status.view.observed() {
+            None => Table::Absent { lost: status.lost },
+            Some(_) => Table::Present {
+                serving,
+                drift: status.drift.as_ref().map(ToString::to_string),
+                trial: status.trial.map(|t| Trial { number: t.number, left: t.left }),
+            },
+        };
+        Self {
+            table,
+            serving: Rc::clone(status.view.serving()),
+            boot: Boot { persisted: status.boot, ..Boot::default() },
+            problems: status.problems.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl<K: Kernel> Engine<'_, K> {
+    /// What is active. That this user may not look, or that the kernel cannot do it, is no failure.
+    pub fn condition(&mut self) -> Result<Condition> {
+        match self.status() {
+            Ok(status) => Ok(Condition::of_status(&status)),
+            Err(error) => condition_of(error),
+        }
+    }
+
+    /// Who listens, with the names of those on a port that is mapped, a target or asked for.
+    pub fn surroundings(&mut self, mapping: &MappingSet, asked: &[Service]) -> foresee::Facts {
+        let services = mapping.iter().map(|m| m.service).chain(asked.iter().copied());
+        let ports = mapping.iter().flat_map(|m| [m.service.port, m.to.port()]);
+        let ports = ports.chain(asked.iter().map(|s| s.port)).collect();
+        let mut facts = foresight::facts(&mut self.kernel, services);
+        foresight::name(&mut facts, &ports);
+        facts
+    }
+}
+
+fn condition_of(error: Error) -> Result<Condition> {
+    let known = match error.cause() {
+        Cause::Kernel(kernel) => Condition::of_failure(kernel),
+        _ => None,
+    };
+    known.ok_or(error)
+}

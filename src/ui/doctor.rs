@@ -1,0 +1,109 @@
+//! What is wrong, and which paths lead to an answer: for people, or as one document.
+
+use anstyle::AnsiColor;
+use anyhow::Result;
+use serde::Serialize;
+
+use super::escape::visible;
+use super::{JSON_VERSION, Table, Ui};
+use crate::doctor::examine::{Answer, Examination, Path};
+use crate::doctor::{Finding, From, Severity};
+
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    healthy: bool,
+    findings: &'a [Finding],
+    paths: &'a [Path],
+    unseen: &'a [String],
+}
+
+impl Ui {
+    /// `asked`: whether the user has named ports, and so wants to see their paths in any case.
+    pub fn doctor(&self, examination: &Examination, asked: bool) -> Result<()> {
+        let Examination { findings, paths, unseen, .. } = examination;
+        if self.is_json() {
+            let healthy = examination.is_healthy();
+            return self.print_json(&Document {
+                version: JSON_VERSION,
+                healthy,
+                findings,
+                paths,
+                unseen,
+            });
+        }
+        for finding in findings {
+            self.print(self.finding(finding))?;
+        }
+        let shown: Vec<_> =
+            paths.iter().filter(|path| asked || path.answer != Answer::Yes).collect();
+        if !shown.is_empty() {
+            self.table(&table(&shown))?;
+        }
+        for what in unseen {
+            self.note(format_args!("not seen: {what}"));
+        }
+        if findings.is_empty() {
+            self.say(healthy(examination))?;
+        }
+        Ok(())
+    }
+
+    /// What was found, why it matters, and what to type.
+    fn finding(&self, finding: &Finding) -> String {
+        let (label, color) = match finding.severity {
+            Severity::Error => ("error", AnsiColor::Red),
+            Severity::Warning => ("warning", AnsiColor::Yellow),
+            Severity::Note => ("note", AnsiColor::Cyan),
+        };
+        let label = self.paint(color, format_args!("{label}:"));
+        let code = finding.code.name();
+        let mut text = format!("{label} {} [{code}]\n", visible(&finding.summary));
+        if !finding.detail.is_empty() {
+            text.push_str(&format!("  {}\n", visible(&finding.detail)));
+        }
+        for remedy in &finding.remedy {
+            match &remedy.command {
+                Some(command) => {
+                    text.push_str(&format!("  - {}:\n", visible(&remedy.text)));
+                    text.push_str(&format!("      {}\n", visible(command)));
+                }
+                None => text.push_str(&format!("  - {}\n", visible(&remedy.text))),
+            }
+        }
+        text.push('\n');
+        text
+    }
+}
+
+fn healthy(examination: &Examination) -> String {
+    match (examination.mappings, examination.unseen.is_empty()) {
+        (0, true) => "nothing is mapped, and nothing is wrong".to_owned(),
+        (0, false) => "nothing is known to be mapped".to_owned(),
+        (1, _) => "1 mapping, nothing found that is wrong".to_owned(),
+        (n, _) => format!("{n} mappings, nothing found that is wrong"),
+    }
+}
+
+/// The addresses of one port that have the same answer for the same reason are one row.
+fn table(paths: &[&Path]) -> Table {
+    let mut table = Table::new(&["PORT", "FROM", "TO ADDRESS", "ANSWER"]);
+    let key = |path: &Path| (path.port, path.protocol, path.from, path.answer, path.because);
+    for rows in paths.chunk_by(|a, b| key(a) == key(b)) {
+        let addresses: Vec<_> = rows.iter().map(|path| path.address.to_string()).collect();
+        let Path { port, protocol, from, answer, because, .. } = rows[0];
+        let answer = match (answer, because) {
+            (Answer::Yes, _) => "yes".to_owned(),
+            (Answer::No, Some(code)) => format!("no: {}", code.name()),
+            (Answer::No, None) => "no".to_owned(),
+            (Answer::Unknown, Some(code)) => format!("cannot tell: {}", code.name()),
+            (Answer::Unknown, None) => "cannot tell".to_owned(),
+        };
+        let from = match from {
+            From::Outside => "outside",
+            From::Here => "here",
+        };
+        table.row(vec![format!("{port}/{protocol}"), from.to_owned(), addresses.join(" "), answer]);
+    }
+    table
+}

@@ -1,0 +1,192 @@
+//! `doctor`: situations on the real kernel, and what it says of them.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::portmap::Outcome;
+use crate::support::{Listen, Namespace, World};
+
+/// Findings that are about this machine's own files, and not about the situation.
+const OF_THE_MACHINE: [&str; 3] = ["capability-left", "boot-unit", "will-be-flushed"];
+
+fn codes(outcome: &Outcome) -> Vec<String> {
+    let document = outcome.json();
+    let findings = document["findings"].as_array().unwrap();
+    let codes = findings.iter().map(|f| f["code"].as_str().unwrap().to_owned());
+    let codes: Vec<_> = codes.filter(|code| !OF_THE_MACHINE.contains(&code.as_str())).collect();
+    let is_error = |f: &Value| f["severity"] == "error";
+    assert_eq!(document["healthy"], !findings.iter().any(is_error), "{outcome}");
+    assert_eq!(outcome.code, Some(i32::from(document["healthy"] == false)), "{outcome}");
+    codes
+}
+
+/// The codes of what is found, the most serious first.
+#[track_caller]
+fn found(host: &Namespace, arguments: &[&str]) -> Vec<String> {
+    codes(&host.portmap([&["doctor", "-ojson"], arguments].concat()).run())
+}
+
+/// The same with this done to the machine's files before.
+#[track_caller]
+fn found_with(host: &Namespace, mount: &str) -> Vec<String> {
+    codes(&host.portmap_mounted(mount, ["doctor", "-ojson"]).run())
+}
+
+#[test]
+fn a_port_that_is_refused_to_an_ordinary_user_is_explained() {
+    let host = Namespace::new();
+    let said = host.portmap(["doctor", "80"]).run().fails_with(1);
+    for part in ["error: 80/tcp is not mapped [not-mapped]", "EACCES", "sudo portmap apply 80:3000"]
+    {
+        assert!(said.stdout.contains(part), "{said}");
+    }
+    host.apply("ports: { 80: 3000 }");
+    assert_eq!(found(&host, &["80"]), ["nobody-listens", "not-persisted"]);
+    assert_eq!(found(&host, &["81", "80/udp"]), ["not-mapped", "not-mapped", "not-persisted"]);
+    host.portmap(["doctor", "80x"]).run().fails_with(64);
+}
+
+#[test]
+fn what_it_says_of_paths_is_what_clients_get() {
+    let world = World::new();
+    let (host, client) = (&world.host, &world.client);
+    host.portmap(["apply", "--persist", "80:3000"]).run();
+    let cases: [(&[Listen], &[&str]); 7] = [
+        (&[Listen::Tcp("[::]:3000")], &[]),
+        (&[], &["nobody-listens"]),
+        (&[Listen::Udp("[::]:3000")], &["other-protocol"]),
+        (&[Listen::Tcp("127.0.0.1:3000")], &["loopback-only"]),
+        (&[Listen::Tcp("0.0.0.0:3000")], &["one-family-only"]),
+        (&[Listen::Tcp("192.0.2.1:3000")], &["one-address-only"]),
+        (&[Listen::Tcp("[::]:3000"), Listen::Tcp("[::]:80")], &["listener-shadowed"]),
+    ];
+    for (places, expected) in cases {
+        let _server = host.serve_at("app", places);
+        let outcome = host.portmap(["doctor", "-ojson"]).run();
+        assert_eq!(codes(&outcome), expected, "{places:?}");
+        let document = outcome.json();
+        let paths = document["paths"].as_array().unwrap();
+        assert_eq!(paths.len(), 6, "{outcome}");
+        for path in paths {
+            let from = if path["from"] == "here" { host } else { client };
+            let address = path["address"].as_str().unwrap();
+            let bracketed =
+                if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+            let answered = from.tcp_ask(&format!("{bracketed}:80")).is_ok();
+            assert_eq!(path["answer"], if answered { "yes" } else { "no" }, "{path}");
+            assert_eq!(path["because"].is_null(), answered, "{path}");
+        }
+    }
+}
+
+#[test]
+fn the_table_is_compared_with_what_was_applied() {
+    let host = Namespace::new();
+    let _app = host.serve("app", 3000);
+    let _next = host.serve("next", 3001);
+    assert_eq!(found(&host, &[]), [""; 0]);
+    host.portmap(["apply", "--persist", "80:3000"]).run();
+    assert_eq!(found(&host, &[]), [""; 0]);
+    host.portmap(["apply", "80:3001"]).run().succeeds();
+    assert_eq!(found(&host, &[]), ["boot-differs"]);
+    host.portmap(["apply", "--confirm", "60s", "80:3000"]).run().succeeds();
+    assert_eq!(found(&host, &[]), ["on-trial"]);
+    host.portmap(["rollback"]).run().succeeds();
+    host.nft("add rule inet portmap output tcp dport 9999 drop");
+    assert_eq!(found(&host, &[]), ["drifted", "boot-differs"]);
+    host.nft("delete table inet portmap");
+    assert_eq!(found(&host, &[]), ["not-applied"]);
+    assert_eq!(found(&host, &["--rules", "80:3001"]), ["not-applied"]);
+}
+
+#[test]
+fn rules_that_are_not_applied_can_be_examined() {
+    let host = Namespace::new();
+    let missing = "80: { to: 3000, interfaces: [ppp0] }, 81: { to: 3000, addresses: [192.0.2.7] }";
+    let file = host.file("rules.yaml", &format!("ports: {{ {missing} }}"));
+    let _app = host.serve("app", 3000);
+    let rules = ["--rules", file.to_str().unwrap()];
+    assert_eq!(found(&host, &rules), ["no-such-interface", "no-such-address"]);
+    assert_eq!(found(&host, &["--rules", "80:3001"]), ["nobody-listens"]);
+    assert_eq!(found(&host, &["--rules", "80:3000"]), [""; 0]);
+    host.portmap(["doctor", "--rules", "80:99999"]).run().fails_with(1).says("99999");
+}
+
+#[test]
+fn settings_of_the_host_are_seen() {
+    let host = Namespace::new();
+    let _apps = [3000, 40000].map(|port| host.serve("app", port));
+    host.portmap(["apply", "--persist", "80:3000"]).run();
+    host.sysctl("net/ipv4/ip_unprivileged_port_start", "80");
+    assert_eq!(found(&host, &[]), ["privileged-ports-open"]);
+    host.sysctl("net/ipv4/ip_unprivileged_port_start", "1024");
+    assert_eq!(found(&host, &["--rules", "80:40000"]), ["target-takeable"]);
+    host.sysctl("net/ipv4/ip_local_reserved_ports", "40000");
+    assert_eq!(found(&host, &["--rules", "80:40000"]), [""; 0]);
+    let full = "echo 1 >$STATE/max; for n in max count; do \
+                mount --bind $STATE/max /proc/sys/net/netfilter/nf_conntrack_$n; done";
+    assert_eq!(found_with(&host, full), ["conntrack-full"]);
+}
+
+#[test]
+fn files_are_looked_at() {
+    let host = Namespace::new();
+    let _app = host.serve("app", 3000);
+    host.portmap(["apply", "--persist", "80:3000"]).run();
+    let etc = |mode: &str, rules: &str| {
+        format!(
+            "mount -t tmpfs none /etc; mkdir -m 755 /etc/portmap; \
+             echo 'ports: {{ {rules} }}' >/etc/portmap/a.yaml; chmod {mode} /etc/portmap/a.yaml"
+        )
+    };
+    assert_eq!(found_with(&host, &etc("644", "80: 3000")), [""; 0]);
+    assert_eq!(found_with(&host, &etc("644", "80: 3001")), ["files-disagree"]);
+    assert_eq!(found_with(&host, &etc("666", "80: 3000")), ["file-trust"]);
+    host.nft("delete table inet portmap");
+    host.portmap(["doctor"]).run().fails_with(1);
+}
+
+#[test]
+fn a_capability_that_was_left_on_an_interpreter_is_found() {
+    let host = Namespace::new();
+    let node = host.file("bin/node", "");
+    let bin = node.parent().unwrap().display().to_string();
+    let mount = format!("mount --bind {bin} /usr/local/bin");
+    let left = |host: &Namespace| {
+        let outcome = host.portmap_mounted(&mount, ["doctor", "-ojson"]).run();
+        outcome.stdout.contains("/usr/local/bin/node has the capability")
+    };
+    assert!(!left(&host));
+    // `struct vfs_cap_data`, revision 2: CAP_NET_BIND_SERVICE is permitted and effective.
+    let mut value = [0; 20];
+    value[..8].copy_from_slice(&[1, 0, 0, 2, 0, 4, 0, 0]);
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&node, "security.capability", &value, flags).unwrap();
+    assert!(left(&host));
+}
+
+#[test]
+fn what_cannot_be_seen_is_said_and_nothing_is_claimed() {
+    let host = Namespace::new();
+    let _app = host.serve("app", 3000);
+    host.portmap(["apply", "--persist", "80:3000"]).run();
+    fs::set_permissions(
+        host.dir().join("state"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )
+    .unwrap();
+    let outcome = host.portmap_unprivileged(["doctor", "-ojson", "80", "81"]).run();
+    assert_eq!(codes(&outcome), [""; 0], "{outcome}");
+    assert!(outcome.json()["unseen"][0].as_str().unwrap().contains("what is active"), "{outcome}");
+    // Rules can be examined all the same; whose the listener is, is not seen.
+    let rules = host.portmap_unprivileged(["doctor", "-ojson", "--rules", "80:3001"]).run();
+    assert_eq!(codes(&rules), ["nobody-listens"], "{rules}");
+}
+
+#[test]
+fn a_kernel_without_nftables_is_recognised() {
+    let host = Namespace::new();
+    let outcome = host.portmap_injected("socket", "error=EPROTONOSUPPORT", 1, ["doctor", "-ojson"]);
+    assert_eq!(codes(&outcome.hits()), ["kernel-lacks"]);
+}
