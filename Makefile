@@ -74,7 +74,7 @@ install: built ## copy what `make` built below $(DESTDIR)$(PREFIX)
 	$(INSTALL) -m 755 packaging/sysv/portmap-nft $(ROOT)/share/portmap/init/sysv
 	$(INSTALL) -m 755 packaging/boot/portmap-boot $(ROOT)/share/portmap/boot/portmap-boot
 	$(INSTALL) -m 755 packaging/hooks/portmap-converge $(ROOT)/share/portmap/hooks/portmap-converge
-	$(INSTALL) -m 644 README.md CHANGELOG.md LICENSE $(SHARE)/THIRD-PARTY $(DOC)
+	$(INSTALL) -m 644 README.md CHANGELOG.md SECURITY.md LICENSE $(SHARE)/THIRD-PARTY $(DOC)
 	$(INSTALL) -m 644 docs/*.md docs/*.svg $(DOC)/docs
 	$(INSTALL) -m 644 rules/*.yaml $(wildcard packaging/examples/*) $(DOC)/examples
 	$(INSTALL) -m 644 packaging/etc/web.yaml.example $(DESTDIR)$(SYSCONFDIR)/portmap/web.yaml.example

@@ -13,6 +13,7 @@ mod engine;
 mod failure;
 mod history;
 mod input;
+pub mod invocation;
 mod man;
 mod outcome;
 mod persist;

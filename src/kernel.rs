@@ -11,6 +11,7 @@ pub mod links;
 mod netlink;
 mod nft;
 pub mod outside;
+pub mod secure;
 mod sockets;
 pub mod trace;
 

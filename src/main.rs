@@ -4,13 +4,14 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use portmap::cli::Cli;
-use portmap::commands::{self, completions};
+use portmap::commands::{self, completions, invocation};
 
 fn main() -> ExitCode {
+    if let Some(code) = invocation::begin() {
+        return code;
+    }
     completions::answer();
-    match Cli::try_parse() {
+    match invocation::read() {
         Ok(cli) => commands::run(cli),
         Err(e) => commands::no_command(&e),
     }

@@ -11,7 +11,8 @@ use clap_complete::{ArgValueCandidates, CompletionCandidate};
 use crate::cli::{Cli, Completions};
 use crate::commands::failure::{Failure, Result};
 use crate::history::{self, History};
-use crate::ui::Ui;
+use crate::host::environment;
+use crate::ui::{Settings, Ui};
 
 /// Set by the script, to the name of the shell.
 const VARIABLE: &str = "PORTMAP_COMPLETE";
@@ -35,8 +36,20 @@ pub fn run(ui: &Ui, completions: &Completions) -> Result {
 }
 
 /// Answers the script, and then does not return. Does nothing where no script asks.
+///
+/// The scripts ask with `portmap -- WORDS`, which is no command. A variable that is set for another
+/// reason must not turn commands into ones that do nothing and succeed.
 pub fn answer() {
-    CompleteEnv::with_factory(command).var(VARIABLE).bin("portmap").complete();
+    if environment::var_os(VARIABLE).is_none_or(|shell| shell.is_empty()) {
+        return;
+    }
+    if std::env::args_os().nth(1).is_some_and(|word| word == "--") {
+        CompleteEnv::with_factory(command).var(VARIABLE).bin("portmap").complete();
+    } else {
+        Ui::new(Settings::default()).warn(format_args!(
+            "{VARIABLE} is set, but no completion script asks: it has no effect here, unset it"
+        ));
+    }
 }
 
 /// The command line, with what only this machine knows.
@@ -49,7 +62,7 @@ fn command() -> Command {
 
 /// The newest first, each with what is known of it.
 fn generations() -> Vec<CompletionCandidate> {
-    let dir = std::env::var_os("PORTMAP_STATE_DIR").unwrap_or_else(|| history::STATE_DIR.into());
+    let dir = environment::var_os("PORTMAP_STATE_DIR").unwrap_or_else(|| history::STATE_DIR.into());
     let Ok(history) = History::open(dir) else { return Vec::new() };
     let candidate = |(order, header): (usize, &history::Header)| {
         let time = humantime::format_rfc3339_seconds(header.time);

@@ -2,7 +2,7 @@
 
 mod sections;
 
-use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,6 +12,8 @@ use clap_mangen::Man;
 
 use crate::cli::{self, Cli};
 use crate::commands::failure::{Failure, Result};
+use crate::host::dir::Dir;
+use crate::host::trust::Caller;
 use crate::ui::Ui;
 
 /// portmap-rules(5), the one page that is not about a command.
@@ -43,20 +45,32 @@ fn page(name: Option<&str>) -> Result<String> {
     }
 }
 
+/// Into `man8` and `man5`, below a directory that may be anybody's: nothing in it is followed, and
+/// what is there is replaced, not overwritten.
 fn write_all(dir: &Path) -> anyhow::Result<()> {
-    let root = root();
-    write(&dir.join("man8"), "portmap.8", &render(&root, &root)?)?;
+    let made = Dir::make(dir, Caller::Ordinary);
+    let top = made.with_context(|| format!("make directory {}", dir.display()))?;
+    let section = |name: &str| {
+        let made = top.make_dir(name);
+        made.with_context(|| format!("make directory {}", dir.join(name).display()))
+    };
+    let (root, man8) = (root(), section("man8")?);
+    write(&man8, "portmap.8", &render(&root, &root)?)?;
     for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
         let name = format!("portmap-{}.8", command.get_name());
-        write(&dir.join("man8"), &name, &render(&titled(command), &root)?)?;
+        write(&man8, &name, &render(&titled(command), &root)?)?;
     }
-    write(&dir.join("man5"), "portmap-rules.5", RULES)
+    write(&section("man5")?, "portmap-rules.5", RULES)
 }
 
-fn write(dir: &Path, name: &str, text: &str) -> anyhow::Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("make directory {}", dir.display()))?;
-    let path = dir.join(name);
-    fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+fn write(dir: &Dir, name: &str, text: &str) -> anyhow::Result<()> {
+    let temporary = format!(".{name}.tmp");
+    let written = || -> io::Result<()> {
+        dir.remove(&temporary)?;
+        dir.create_new(&temporary, 0o644)?.write_all(text.as_bytes())?;
+        dir.rename(&temporary, name)
+    };
+    written().with_context(|| format!("write {}", dir.path().join(name).display()))
 }
 
 /// The whole command line, with the common options known to each command.

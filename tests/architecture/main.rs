@@ -52,7 +52,8 @@ const ONLY: [(&str, &str); 18] = [
 ];
 
 /// The files of `commands` that are not verbs. No verb uses another one.
-const SHARED_BY_VERBS: [&str; 6] = ["engine", "failure", "input", "outcome", "preview", "services"];
+const SHARED_BY_VERBS: [&str; 7] =
+    ["engine", "failure", "input", "invocation", "outcome", "preview", "services"];
 
 /// The room where unsafe may be; every other one forbids it.
 const UNSAFE: &str = "kernel";

@@ -13,6 +13,7 @@ mod examples;
 mod firewalls;
 mod foreseen;
 mod history;
+mod invocation;
 mod iptables;
 mod kernel_facts;
 mod kernel_properties;

@@ -1,0 +1,141 @@
+//! What the environment and the bits of the program's file may decide.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+
+use rustix::fs::{XattrFlags, setxattr};
+
+use crate::support::portmap::PROGRAM;
+use crate::support::{Namespace, namespace, needs_other_users};
+
+/// A copy of the program where everybody can execute it.
+fn copy(host: &Namespace) -> PathBuf {
+    let path = host.dir().join("portmap");
+    fs::copy(PROGRAM, &path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn set_user_id_it_refuses_to_run() {
+    needs_other_users();
+    let host = Namespace::new();
+    let program = copy(&host);
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    let mut command = host.command(&program);
+    command.args(["apply", "80:3000"]);
+    namespace::without_privileges(&mut command);
+    let output = namespace::feed(&mut command, "");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("set-user-ID") && said.contains("chmod u-s"), "{said}");
+    assert_eq!(host.ruleset(), "");
+}
+
+#[test]
+fn with_capabilities_of_its_file_it_ignores_the_environment() {
+    needs_other_users();
+    let host = Namespace::new();
+    host.apply("ports: { 80: 3000 }");
+    let program = copy(&host);
+    let run = || {
+        let mut command = host.command(&program);
+        command.args(["show", "1"]).env("PORTMAP_STATE_DIR", host.dir().join("state"));
+        namespace::without_privileges(&mut command);
+        namespace::feed(&mut command, "")
+    };
+    let output = run();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // `struct vfs_cap_data` of linux/capability.h, revision 2: CAP_NET_ADMIN, permitted and
+    // effective.
+    let words = [0x0200_0001u32, 1 << 12, 0, 0, 0];
+    let attribute: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    setxattr(&program, "security.capability", &attribute, XattrFlags::empty()).unwrap();
+    let said = String::from_utf8(run().stderr).unwrap();
+    assert!(said.contains("/var/lib/portmap"), "the default: {said}");
+}
+
+#[test]
+fn a_variable_for_completions_makes_no_command_do_nothing() {
+    let host = Namespace::new();
+    let mut apply = host.portmap(["apply", "80:3000"]);
+    apply.env("PORTMAP_COMPLETE", "bash");
+    apply.run().succeeds().says("PORTMAP_COMPLETE is set");
+    assert!(host.ruleset().contains("3000"));
+
+    let mut asked = host.portmap(["--", "portmap", "cl"]);
+    asked.env("PORTMAP_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", "1");
+    assert!(asked.run().succeeds().stdout.contains("clear"));
+    // What a script asks with is no command otherwise.
+    host.portmap(["--", "apply", "80:3000"]).run().fails_with(64);
+}
+
+#[test]
+fn manual_pages_are_written_through_no_link() {
+    let host = Namespace::new();
+    let precious = host.file("precious", "precious");
+    let dir = host.dir().join("man");
+    fs::create_dir_all(dir.join("man8")).unwrap();
+    symlink(&precious, dir.join("man8/portmap.8")).unwrap();
+    let man = || host.portmap(["man".as_ref(), "--output-dir".as_ref(), dir.as_os_str()]).run();
+    man().succeeds();
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+    assert!(fs::symlink_metadata(dir.join("man8/portmap.8")).unwrap().is_file());
+
+    fs::remove_dir_all(dir.join("man5")).unwrap();
+    symlink(host.dir(), dir.join("man5")).unwrap();
+    man().fails_with(1).says("man5");
+    assert!(!host.dir().join("portmap-rules.5").exists());
+}
+
+#[test]
+fn root_shows_nothing_of_a_file_that_its_caller_may_not_read() {
+    needs_other_users();
+    let host = Namespace::new();
+    let secret = host.file("secret", "root:$6$salt$hash:19000\nports: { 80: hunter2 }\n");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    for format in ["text", "json"] {
+        let words = ["check".as_ref(), "-o".as_ref(), format.as_ref(), secret.as_os_str()];
+        let mut check = host.portmap(words);
+        check.env("SUDO_UID", "12345");
+        let outcome = check.run().fails_with(1).says("may not read it");
+        for part in ["hash", "hunter2", "19000"] {
+            assert!(!outcome.stderr.contains(part), "{outcome}");
+        }
+    }
+    host.portmap(["check".as_ref(), secret.as_os_str()]).run().fails_with(1).says("root:");
+}
+
+#[test]
+fn a_program_that_it_runs_gets_no_descriptor_and_no_variable_of_its() {
+    let host = Namespace::new();
+    let dir = host.dir().display();
+    let fake = host.file(
+        "systemctl",
+        &format!(
+            "#!/bin/sh\nenv >>{dir}/env\nfor fd in /proc/$$/fd/*; do readlink $fd; done >>{dir}/fds\n"
+        ),
+    );
+    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+    let mounts = format!(
+        "unset PORTMAP_STATE_DIR; mount -t tmpfs -o mode=755 none /run; \
+         mkdir -p /run/systemd/system; mount -t tmpfs -o mode=755 none /etc/systemd/system; echo [Service] >/etc/systemd/system/portmap-nft.service; \
+         mount -t tmpfs -o mode=755 none /var/lib; \
+         mount --bind {} /usr/bin/systemctl",
+        fake.display()
+    );
+    let mut apply = host.portmap_mounted(&mounts, ["apply", "--persist", "80:3000"]);
+    apply.env("LEAKED", "yes");
+    let outcome = apply.run();
+    let seen = |name: &str| {
+        let read = fs::read_to_string(host.dir().join(name));
+        read.unwrap_or_else(|e| panic!("systemctl was not run: {e}: {outcome}"))
+    };
+    let (variables, descriptors) = (seen("env"), seen("fds"));
+    assert!(variables.contains("PATH=/usr/sbin:/usr/bin:/sbin:/bin\n"), "{variables}");
+    assert!(!variables.contains("LEAKED"), "{variables}");
+    for ours in ["socket:", "/var/lib/portmap", "anon_inode"] {
+        assert!(!descriptors.contains(ours), "{descriptors}");
+    }
+}
