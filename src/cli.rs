@@ -18,7 +18,7 @@ use crate::mapping::Point;
 
 pub use run::Run;
 pub use schema::{Document, Schema};
-use values::{parse_generation, parse_time, parse_trial_time};
+use values::{parse_generation, parse_interval, parse_time, parse_trial_time};
 
 /// Serve privileged ports from an ordinary user's process.
 ///
@@ -56,7 +56,7 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
-    /// Print text for people, or one JSON document.
+    /// Print text for people, one JSON document, or (status only) metrics for Prometheus.
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
     /// The same as `--output json`.
@@ -138,9 +138,12 @@ Examples:
         after_help = "\
 Examples:
   sudo portmap status
-  sudo portmap status -o json"
+  sudo portmap status -o json
+  sudo portmap status --watch              a live view, with connections per second
+  sudo portmap status --check              for monitoring: exit code 1 if something is wrong
+  sudo portmap status -o prometheus        for the textfile collector of a node exporter"
     )]
-    Status,
+    Status(Status),
     /// Find out why a port does not answer, and what to do about it.
     ///
     /// Looks at the table, the listeners, the history and this host, and changes nothing. Each
@@ -386,6 +389,21 @@ pub struct Probe {
     /// Do not ask before connecting.
     #[arg(long, short)]
     pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Say in one line whether everything is as it should be; exit with code 1 if not: the table
+    /// was removed or changed, a trial is running, or boot would restore something else.
+    #[arg(long, conflicts_with = "watch")]
+    pub check: bool,
+    /// Show it again and again, with connections per second, until Ctrl-C or `q`; with -o json, one
+    /// document per line.
+    #[arg(long, short)]
+    pub watch: bool,
+    /// With --watch: the time between two looks (100ms to 1h).
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval, requires = "watch")]
+    pub interval: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -34,10 +34,10 @@ mod trace;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::cli::{self, Cli, Command, Common};
+use crate::cli::{self, Cli, Command, Common, Format};
 use crate::ui::{self, Settings, Ui};
 
-use failure::{Result, USAGE};
+use failure::{Failure, Result, USAGE};
 
 /// Runs what the user asked for. The exit codes are: 0 done; 1 failed, nothing was changed; 2 done,
 /// and there were changes, where `--detailed-exitcode` asks for it; 3 the kernel was changed, but
@@ -75,12 +75,18 @@ fn settings(common: &Common) -> Settings {
 
 fn dispatch(ui: &Ui, cli: Cli) -> Result {
     let common = &cli.common;
+    if common.output == Format::Prometheus && !matches!(cli.command, Command::Status(_)) {
+        return Err(Failure::Usage {
+            message: "only `portmap status` prints metrics for Prometheus".into(),
+            help: "use `--output json` for what other programs read".into(),
+        });
+    }
     match cli.command {
         Command::Check(input) => check::run(ui, &input),
         Command::Render(render) => render::run(ui, &render),
         Command::Plan(plan) => plan::run(ui, common, &plan),
         Command::Apply(apply) => apply::run(ui, common, &apply),
-        Command::Status => status::run(ui, common),
+        Command::Status(status) => status::run(ui, common, &status),
         Command::Probe(probe) => probe::run(ui, common, &probe),
         Command::Doctor(doctor) => doctor::run(ui, common, &doctor),
         Command::Trace(trace) => trace::run(ui, common, &trace),

@@ -6,6 +6,7 @@
 pub mod boot;
 pub mod change;
 pub mod countdown;
+mod counted;
 pub mod diagnostic;
 mod doctor;
 pub mod escape;
@@ -15,11 +16,14 @@ pub mod mapping;
 mod observer;
 pub mod probe;
 mod progress;
+mod prometheus;
 mod refusals;
+mod remark;
 pub mod status;
 mod table;
 mod terminal;
 pub mod trace;
+pub mod watch;
 mod wrap;
 
 use std::fmt::Display;

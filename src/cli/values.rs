@@ -25,6 +25,14 @@ pub fn parse_trial_time(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    if time < Duration::from_millis(100) || time > Duration::from_secs(60 * 60) {
+        return Err("an interval lasts from 100ms to 1h".to_owned());
+    }
+    Ok(time)
+}
+
 pub fn parse_generation(text: &str) -> Result<Point, String> {
     text.parse()
         .map_err(|_| "not the number of a generation; `portmap history` lists them".to_owned())
@@ -35,6 +43,7 @@ pub enum Format {
     #[default]
     Text,
     Json,
+    Prometheus,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -48,7 +57,8 @@ pub enum Color {
 impl From<Format> for ui::Format {
     fn from(format: Format) -> Self {
         match format {
-            Format::Text => ui::Format::Text,
+            // Only one command prints it, and asks.
+            Format::Text | Format::Prometheus => ui::Format::Text,
             Format::Json => ui::Format::Json,
         }
     }

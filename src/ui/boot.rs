@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Ui;
+use super::remark::Remark;
 use crate::engine::{Brings, Change, NextBoot, Persisted, Replaced, Status};
 use crate::mapping::{GenerationId, Point};
 
@@ -115,42 +116,40 @@ impl Ui {
             )),
         }
     }
+}
 
-    /// The last lines of `status`.
-    pub(super) fn boot(&self, status: &Status) -> Result<()> {
-        let Some(next) = &status.next_boot else { return Ok(()) };
-        let serves = status.serving.and_then(Point::generation).is_some();
-        match &next.brings {
-            Brings::Nothing if serves => {
-                self.say("not restored at boot; run `portmap persist` to enable")
-            }
-            // What is wrong with the pointer is among the problems.
-            Brings::Nothing | Brings::Unknown => Ok(()),
-            Brings::Generation { by, .. } if next.is_same == Some(true) => {
-                self.say(format_args!("boot restores it ({by})"))
-            }
-            Brings::Generation { number, is_empty: true, by } => self.say(format_args!(
-                "boot restores generation {number}, the empty mapping ({by}); `portmap persist` \
-                 makes it restore this one"
-            )),
-            Brings::Generation { number, by, .. } if serves => self.say(format_args!(
-                "boot restores another mapping, generation {number} ({by}); `portmap persist` \
-                 makes it restore this one"
-            )),
-            Brings::Generation { number, by, .. } => {
-                self.say(format_args!("boot restores generation {number} ({by})"))
-            }
-            Brings::NotRestored { is_empty: true, .. } => Ok(()),
-            Brings::NotRestored { number, why, .. } => {
-                self.warn(format_args!(
-                    "generation {number} is persisted, but nothing will restore it at boot: {why}"
-                ));
-                self.note(why.help());
-                Ok(())
-            }
-            Brings::Files { by } => self.say(files(by)),
+/// The last lines of `status`.
+pub(super) fn remarks(status: &Status) -> Vec<Remark> {
+    let Some(next) = &status.next_boot else { return Vec::new() };
+    let serves = status.serving.and_then(Point::generation).is_some();
+    let say = match &next.brings {
+        Brings::Nothing if serves => "not restored at boot; run `portmap persist` to enable".into(),
+        // What is wrong with the pointer is among the problems.
+        Brings::Nothing | Brings::Unknown => return Vec::new(),
+        Brings::Generation { by, .. } if next.is_same == Some(true) => {
+            format!("boot restores it ({by})")
         }
-    }
+        Brings::Generation { number, is_empty: true, by } => format!(
+            "boot restores generation {number}, the empty mapping ({by}); `portmap persist` makes \
+             it restore this one"
+        ),
+        Brings::Generation { number, by, .. } if serves => format!(
+            "boot restores another mapping, generation {number} ({by}); `portmap persist` makes it \
+             restore this one"
+        ),
+        Brings::Generation { number, by, .. } => {
+            format!("boot restores generation {number} ({by})")
+        }
+        Brings::NotRestored { is_empty: true, .. } => return Vec::new(),
+        Brings::NotRestored { number, why, .. } => {
+            let warning = format!(
+                "generation {number} is persisted, but nothing will restore it at boot: {why}"
+            );
+            return vec![Remark::Warning(warning), Remark::Note(why.help().to_string())];
+        }
+        Brings::Files { by } => files(by),
+    };
+    vec![Remark::Say(say)]
 }
 
 fn files(by: &str) -> String {

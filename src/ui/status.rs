@@ -1,27 +1,32 @@
 //! What is active, as a table or as one document.
 
-mod runs;
+pub mod runs;
 
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::boot::NextBootJson;
+use super::boot::{self, NextBootJson};
+use super::counted::{Counted, counted, layer};
 use super::escape::visible;
 use super::mapping::MappingJson;
 use super::refusals::{self, Refusals};
+use super::remark::Remark;
+use super::watch::Rates;
 use super::{JSON_VERSION, Table, Ui};
-use crate::doctor::{Holder, holders};
-use crate::engine::{Drift, Status, TrialStatus};
+use crate::doctor::Holder;
+use crate::engine::{Brings, Drift, Fault, FaultCode, Status, TrialStatus};
 use crate::mapping::words::{clients, fold};
-use crate::mapping::{GenerationId, Mapping, MappingSet, Point};
-use crate::ruleset::{ChainName, Counter, Layer, MapName, Observed};
+use crate::mapping::{GenerationId, Point};
 
 use runs::RunJson;
 
 #[derive(Serialize)]
-struct Document {
+pub struct Document {
     version: u32,
+    /// Whether everything is as it should be.
+    healthy: bool,
+    faults: Vec<FaultJson>,
     /// Whether our table is in the kernel.
     active: bool,
     generation: Option<GenerationId>,
@@ -39,6 +44,18 @@ struct Document {
     mappings: Vec<Entry>,
     /// What lives with a command, and takes precedence.
     runs: Vec<RunJson>,
+}
+
+#[derive(Serialize)]
+struct FaultJson {
+    code: FaultCode,
+    message: String,
+}
+
+impl From<&Fault> for FaultJson {
+    fn from(fault: &Fault) -> Self {
+        Self { code: fault.code(), message: fault.to_string() }
+    }
 }
 
 #[derive(Serialize)]
@@ -69,58 +86,96 @@ impl Ui {
         if self.is_json() {
             return self.print_json(&document(status, &counted));
         }
-        if status.view.observed().is_none() {
-            let nothing = if status.runs.is_empty() { "nothing" } else { "nothing lasting" };
-            self.say(format_args!("{nothing} is mapped: the kernel has no table inet portmap"))?;
-            if let Some(number) = status.lost {
-                self.note(format_args!(
-                    "generation {number} was active; a reboot or another program has removed it, \
-                     and `portmap rollback --to {number}` puts it back"
-                ));
-            }
-        } else {
-            if counted.is_empty() {
-                self.say("nothing is mapped")?;
-            } else {
-                self.table(&table(&counted))?;
-                self.gap()?;
-            }
-            self.say(generation(status))?;
+        if !counted.is_empty() {
+            self.table(&table(&counted, None))?;
+            self.gap()?;
         }
-        if let Some(observed) = status.view.observed() {
-            let serving = status.view.serving();
-            for sentence in refusals::sentences(observed, layer(status), serving) {
-                self.say(sentence)?;
-            }
-        }
-        if let Some(drift) = &status.drift {
-            self.drift(drift);
-        }
-        self.boot(status)?;
-        self.runs(&status.runs)?;
-        for problem in &status.problems {
-            self.warn(problem);
-            if let Some(help) = problem.help() {
-                self.note(help);
-            }
-        }
-        Ok(())
+        let remarks = remarks(status, counted.is_empty());
+        remarks.into_iter().try_for_each(|remark| self.remark(remark))?;
+        self.runs(&status.runs)
     }
 
-    fn drift(&self, drift: &Drift) {
-        for foreign in &drift.foreign {
-            self.warn(format_args!("another program has changed table inet portmap: {foreign}"));
+    /// One line for monitoring, or the whole document.
+    pub fn health(&self, status: &Status, faults: &[Fault]) -> Result<()> {
+        if self.is_json() {
+            return self.status(status);
         }
-        if !drift.mappings.is_empty() {
-            let mappings = drift.mappings.join("; ");
-            self.warn(format_args!("another program has changed the mapping: {mappings}"));
+        if faults.is_empty() {
+            return self.say(format_args!("ok: {}", well(status)));
         }
-        if !drift.repairs.is_empty() {
-            let repairs = drift.repairs.join("; ");
-            self.warn(format_args!("table inet portmap is not as it should be: {repairs}"));
-        }
-        self.note("`portmap apply` of the rules file repairs it");
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        self.say(format_args!("not ok: {}", faults.join("; ")))
     }
+}
+
+/// A healthy host, in words.
+fn well(status: &Status) -> String {
+    let mut words = match status.view.serving().len() {
+        0 => "nothing is mapped".to_owned(),
+        1 => "1 mapping".to_owned(),
+        n => format!("{n} mappings"),
+    };
+    if let Some(number) = status.serving.and_then(Point::generation) {
+        words.push_str(&format!(", generation {number}"));
+    }
+    match status.next_boot.as_ref().map(|next| &next.brings) {
+        Some(Brings::Generation { is_empty: false, .. }) => words.push_str(", restored at boot"),
+        Some(Brings::Files { .. }) => words.push_str(", rules files are applied at boot"),
+        _ => {}
+    }
+    words
+}
+
+/// All that is to be said about the table as a whole.
+pub fn remarks(status: &Status, is_empty: bool) -> Vec<Remark> {
+    let mut remarks = Vec::new();
+    if let Some(observed) = status.view.observed() {
+        if is_empty {
+            remarks.push(Remark::Say("nothing is mapped".to_owned()));
+        }
+        remarks.push(Remark::Say(generation(status)));
+        let stopped = refusals::sentences(observed, layer(status), status.view.serving());
+        remarks.extend(stopped.into_iter().map(Remark::Say));
+    } else {
+        let nothing = if status.runs.is_empty() { "nothing" } else { "nothing lasting" };
+        let nothing = format!("{nothing} is mapped: the kernel has no table inet portmap");
+        remarks.push(Remark::Say(nothing));
+        remarks.extend(status.lost.map(|number| {
+            Remark::Note(format!(
+                "generation {number} was active; a reboot or another program has removed it, and \
+                 `portmap rollback --to {number}` puts it back"
+            ))
+        }));
+    }
+    if let Some(drift) = &status.drift {
+        remarks.extend(of_drift(drift));
+    }
+    remarks.extend(boot::remarks(status));
+    for problem in &status.problems {
+        remarks.push(Remark::Warning(problem.to_string()));
+        remarks.extend(problem.help().map(|help| Remark::Note(help.to_owned())));
+    }
+    remarks
+}
+
+fn of_drift(drift: &Drift) -> Vec<Remark> {
+    let mut remarks = Vec::new();
+    for foreign in &drift.foreign {
+        let warning = format!("another program has changed table inet portmap: {foreign}");
+        remarks.push(Remark::Warning(warning));
+    }
+    if !drift.mappings.is_empty() {
+        let mappings = drift.mappings.join("; ");
+        let warning = format!("another program has changed the mapping: {mappings}");
+        remarks.push(Remark::Warning(warning));
+    }
+    if !drift.repairs.is_empty() {
+        let repairs = drift.repairs.join("; ");
+        let warning = format!("table inet portmap is not as it should be: {repairs}");
+        remarks.push(Remark::Warning(warning));
+    }
+    remarks.push(Remark::Note("`portmap apply` of the rules file repairs it".to_owned()));
+    remarks
 }
 
 /// Which generation is active, in a sentence.
@@ -153,10 +208,13 @@ fn generation(status: &Status) -> String {
     }
 }
 
-fn document(status: &Status, counted: &[Counted<'_>]) -> Document {
+pub fn document(status: &Status, counted: &[Counted<'_>]) -> Document {
+    let faults = status.faults();
     let foreign = status.view.foreign().to_vec();
     Document {
         version: JSON_VERSION,
+        healthy: faults.is_empty(),
+        faults: faults.iter().map(FaultJson::from).collect(),
         active: status.view.observed().is_some(),
         generation: status.serving.and_then(Point::generation),
         persisted: status.boot,
@@ -188,51 +246,6 @@ impl From<&Counted<'_>> for Entry {
     }
 }
 
-/// A mapping with its counter, where the kernel keeps one.
-struct Counted<'a> {
-    mapping: &'a Mapping,
-    counter: Option<Counter>,
-    refusals: Refusals,
-    /// Who listens at the target; `None` if that cannot be seen.
-    holders: Option<Vec<Holder>>,
-}
-
-/// The layer that answers at this moment.
-fn layer(status: &Status) -> Layer {
-    if status.view.running().is_some() { Layer::Trial } else { Layer::Active }
-}
-
-fn counted(status: &Status) -> Vec<Counted<'_>> {
-    let layer = layer(status);
-    let serving: &MappingSet = status.view.serving();
-    let Some(observed) = status.view.observed() else { return Vec::new() };
-    let holders = |m: &Mapping| {
-        let protocol = m.service.protocol;
-        let listening = &status.listening;
-        listening.is_seen(protocol).then(|| holders(listening, protocol, m.to.port()))
-    };
-    serving
-        .services()
-        .flat_map(|group| group.iter().enumerate())
-        .map(|(rank, mapping)| Counted {
-            mapping,
-            counter: counter(observed, layer, mapping, rank),
-            refusals: Refusals::of(observed, layer, mapping),
-            holders: holders(mapping),
-        })
-        .collect()
-}
-
-fn counter(observed: &Observed, layer: Layer, m: &Mapping, rank: usize) -> Option<Counter> {
-    let chain = ChainName::Service(layer, m.service);
-    if observed.ruleset.chains.contains_key(&chain) {
-        return Some(observed.counters.rules.get(&(chain, rank)).copied().unwrap_or_default());
-    }
-    let map = MapName::Ports(layer, m.selector.scope(), m.selector.family());
-    observed.shapes.get(&map).filter(|shape| shape.counted)?;
-    Some(observed.counters.elements.get(&(map, m.service)).copied().unwrap_or_default())
-}
-
 /// Who listens, as a cell: `node (pid 812, www-data) on 127.0.0.1`.
 fn listener(holders: Option<&[Holder]>) -> String {
     match holders {
@@ -248,22 +261,30 @@ fn listener(holders: Option<&[Holder]>) -> String {
     }
 }
 
-fn table(counted: &[Counted<'_>]) -> Table {
-    let mut table = Table::new(&["PORT", "TO", "LISTENER", "FOR", ">CONNECTIONS", "COMMENT"]);
+/// With rates, the connections per second since the last look.
+pub fn table(counted: &[Counted<'_>], rates: Option<&Rates>) -> Table {
+    let mut headings = vec!["PORT", "TO", "LISTENER", "FOR", ">CONNECTIONS"];
+    headings.extend(rates.map(|_| ">PER SECOND"));
+    headings.push("COMMENT");
+    let mut table = Table::new(&headings);
     for (run, part) in fold(
         counted,
         |c| c.mapping,
         |a, b| (a.counter.is_some(), &a.holders) == (b.counter.is_some(), &b.holders),
     ) {
         let connections: Option<u64> = part.iter().map(|c| c.counter.map(|c| c.packets)).sum();
-        table.row(vec![
+        let mut row = vec![
             run.service(),
             visible(&format!("{}{}", run.to(), run.terms())),
             visible(&listener(part[0].holders.as_deref())),
             visible(&clients(&run.first.selector)),
             connections.map_or_else(|| "-".to_owned(), |n| n.to_string()),
-            visible(run.first.comment.as_deref().unwrap_or_default()),
-        ]);
+        ];
+        row.extend(rates.map(|rates| {
+            rates.of(part).map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"))
+        }));
+        row.push(visible(run.first.comment.as_deref().unwrap_or_default()));
+        table.row(row);
     }
     table
 }

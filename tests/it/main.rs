@@ -20,6 +20,7 @@ mod kernel_properties;
 mod kill;
 mod lingering;
 mod many;
+mod monitoring;
 mod output;
 mod persist;
 mod privileges;

@@ -3,11 +3,11 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::counter;
 use crate::engine::RunStatus;
 use crate::mapping::Mapping;
 use crate::mapping::words::fold;
 use crate::ruleset::{Counter, Layer, Lifetime, Run, TableName};
+use crate::ui::counted::counter;
 use crate::ui::escape::visible;
 use crate::ui::mapping::MappingJson;
 use crate::ui::{Table, Ui};
@@ -71,35 +71,41 @@ impl From<&RunStatus> for RunJson {
     }
 }
 
+pub const HEADING: &str = "by `portmap run`, ahead of the files, for as long as the command lives:";
+
 impl Ui {
     pub(super) fn runs(&self, runs: &[RunStatus]) -> Result<()> {
         if runs.is_empty() {
             return Ok(());
         }
-        let mut table = Table::new(&["PORT", "TO", ">CONNECTIONS", ">PROCESS", "COMMAND"]);
-        for status in runs {
-            let mapping = status.run.mapping();
-            let mappings: Vec<_> = mapping.iter().collect();
-            for (run, part) in fold(&mappings, |m| *m, |_, _| true) {
-                let packets = part.iter().map(|m| count(&status.run, m).map(|c| c.packets));
-                let connections: Option<u64> = packets.sum();
-                table.row(vec![
-                    run.service(),
-                    run.to(),
-                    connections.map_or_else(|| "-".to_owned(), |n| n.to_string()),
-                    process(status).to_string(),
-                    command(status),
-                ]);
-            }
-        }
         self.gap()?;
-        self.say("by `portmap run`, ahead of the files, for as long as the command lives:")?;
-        self.table(&table)?;
+        self.say(HEADING)?;
+        self.table(&table(runs))?;
         for foreign in runs.iter().flat_map(|status| &status.run.observed.foreign) {
             self.warn(format_args!("not as portmap makes it: {foreign}"));
         }
         Ok(())
     }
+}
+
+pub fn table(runs: &[RunStatus]) -> Table {
+    let mut table = Table::new(&["PORT", "TO", ">CONNECTIONS", ">PROCESS", "COMMAND"]);
+    for status in runs {
+        let mapping = status.run.mapping();
+        let mappings: Vec<_> = mapping.iter().collect();
+        for (run, part) in fold(&mappings, |m| *m, |_, _| true) {
+            let packets = part.iter().map(|m| count(&status.run, m).map(|c| c.packets));
+            let connections: Option<u64> = packets.sum();
+            table.row(vec![
+                run.service(),
+                run.to(),
+                connections.map_or_else(|| "-".to_owned(), |n| n.to_string()),
+                process(status).to_string(),
+                command(status),
+            ]);
+        }
+    }
+    table
 }
 
 /// No two mappings of a run are of one service.

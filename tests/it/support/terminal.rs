@@ -22,6 +22,7 @@ pub struct Terminal {
     keys: Option<File>,
     screen: String,
     program: Child,
+    name: String,
 }
 
 impl Portmap {
@@ -41,19 +42,36 @@ impl Portmap {
         let name = ptsname_r(&ours).unwrap();
         let its = File::options().read(true).write(true).custom_flags(O_NOCTTY).open(&name);
         let its = its.expect("a terminal");
-        let size = ["rows", "24", "cols", &columns.to_string()];
-        let sized = Command::new("stty").args(size).stdin(its.try_clone().unwrap()).status();
-        assert!(sized.expect("stty").success());
+        size(&name, columns);
         let mut command = self.command;
-        belonging_to(&mut command, CString::new(name).unwrap());
+        belonging_to(&mut command, CString::new(name.as_str()).unwrap());
         let its = || its.try_clone().unwrap();
         command.stdin(its()).stdout(its()).stderr(its());
         let program = command.spawn().expect("start portmap");
-        Terminal { keys: Some(File::from(OwnedFd::from(ours))), screen: String::new(), program }
+        Terminal {
+            keys: Some(File::from(OwnedFd::from(ours))),
+            screen: String::new(),
+            program,
+            name,
+        }
     }
 }
 
+/// Gives a terminal 24 rows of so many columns.
+#[track_caller]
+fn size(name: &str, columns: u16) {
+    let size = ["-F", name, "rows", "24", "cols", &columns.to_string()];
+    assert!(Command::new("stty").args(size).status().expect("stty").success());
+}
+
 impl Terminal {
+    /// The user makes the window narrower or wider. What has been shown is forgotten.
+    #[track_caller]
+    pub fn resize(&mut self, columns: u16) {
+        self.screen.clear();
+        size(&self.name, columns);
+    }
+
     /// Waits until this stands on the screen.
     #[track_caller]
     pub fn shows(&mut self, text: &str) {
