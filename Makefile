@@ -31,7 +31,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 .PHONY: help deps build-deps build built install uninstall apply demo test firewalls lint bench \
-        bench-deps dist deb rpm test-install test-boot test-packages test-ansible clean
+        bench-deps dist deb rpm test-install test-boot test-packages test-ansible test-kernels clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -169,6 +169,11 @@ test-packages: deb rpm $(HELLO) test-install ## install, upgrade, remove and pur
 test-ansible: build ## test the Ansible collection on ten hosts made of namespaces (root)
 	$(SUDO) env TARGET="$(abspath $(TARGET))" tests/ansible/run
 	$(SUDO) env TARGET="$(abspath $(TARGET))" tests/ansible/sanity
+
+# Writes docs/kernels.md.  KERNELS="bullseye:bookworm": whose kernel, and whose nft.
+test-kernels: build-deps ## boot other kernels under qemu and run the tests there (Debian, root)
+	@packaging/deps.sh kernels
+	$(SUDO) env SUITES="$(SUITES)" ACCEL="$(ACCEL)" tests/kernels/run $(KERNELS)
 
 clean: ## remove what was built
 	cargo clean
