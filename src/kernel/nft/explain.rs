@@ -23,7 +23,7 @@ pub fn explain<'a>(
     let part = |elements| step.part(elements).within(batch.place.name);
     let tried = match here {
         Some(index) => part(first + index..first + index + 1).to_string(),
-        // Before Linux 5.17 or so the kernel names no place within the message.
+        // Kernels of the age of 5.10 name no place within the message.
         None if count > 1 => {
             let all = part(first..first + count);
             format!("{all} (the kernel refuses one of them, and does not say which)")
