@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod history;
 mod run;
 mod schema;
 mod values;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::mapping::Point;
 
+pub use history::HistoryArgs;
 pub use run::Run;
 pub use schema::{Document, Schema};
 use values::{parse_generation, parse_interval, parse_time, parse_trial_time};
@@ -204,12 +206,14 @@ Examples:
   sudo portmap rollback 12
   sudo portmap rollback 0                  to nothing, as before the first apply")]
     Rollback(Rollback),
-    /// List the generations.
+    /// List the generations: a numbered one for each change of the mapping.
     #[command(after_help = "\
 Examples:
   portmap history
-  portmap history -o json")]
-    History,
+  portmap history -o json
+  portmap history --diff 12                what generation 12 has changed
+  portmap history --diff 9 12              how 12 differs from 9")]
+    History(HistoryArgs),
     /// Print a generation as a rules file; by default the active one.
     #[command(after_help = "\
 Examples:

@@ -93,7 +93,7 @@ fn dispatch(ui: &Ui, cli: Cli) -> Result {
         Command::Run(run) => run::run(ui, common, &run),
         Command::Confirm(confirm) => confirm::run(ui, common, &confirm),
         Command::Rollback(rollback) => rollback::run(ui, common, &rollback),
-        Command::History => history::run(ui, common),
+        Command::History(history) => history::run(ui, common, &history),
         Command::Show(show) => show::run(ui, common, &show),
         Command::Persist(persist) => persist::run(ui, common, &persist),
         Command::Restore(restore) => restore::run(ui, common, &restore),

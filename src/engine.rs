@@ -6,10 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+mod announce;
 mod apply;
 mod boot;
 mod change;
 mod commit;
+mod difference;
 mod drift;
 mod error;
 mod examine;
@@ -35,6 +37,7 @@ use crate::kernel::{Extent, Kernel, Snapshot};
 
 pub use apply::ApplyRequest;
 pub use boot::{Forgotten, Persisting, Replaced, Restored};
+pub use difference::Difference;
 pub use drift::Drift;
 pub use error::{Cause, Effect, Error, Refusal, Result, name};
 pub use examine::Condition;

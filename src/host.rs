@@ -13,6 +13,7 @@ pub mod files;
 pub mod holders;
 pub mod identity;
 pub mod listeners;
+pub mod log;
 pub mod login;
 pub mod namespace;
 pub mod network;

@@ -8,6 +8,7 @@ pub mod change;
 pub mod countdown;
 mod counted;
 pub mod diagnostic;
+mod difference;
 mod doctor;
 pub mod escape;
 pub mod failure;

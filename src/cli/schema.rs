@@ -30,6 +30,8 @@ pub enum Document {
     Doctor,
     /// What history prints with -o json.
     History,
+    /// What history --diff prints with -o json.
+    Difference,
     /// What show prints with -o json.
     Show,
     /// What persist prints with -o json.

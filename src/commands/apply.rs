@@ -49,10 +49,11 @@ pub fn run(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result {
         return unchanged(ui, &engine, apply, &names, generation);
     }
     let (snapshot, rules) = preview::read_both(ui, &mut engine, texts, apply.input.strict)?;
+    let names = rules.names.clone();
     let request = request(apply, rules, digest);
     let change = engine.apply(&request, snapshot)?;
     let countdown = watcher.countdown.take();
-    let reported = report(ui, apply, &request, &change);
+    let reported = report(ui, apply, &names, &change);
     match (change.trial, countdown) {
         (Some((trial, time)), Some(countdown)) => {
             // Where nobody reads any more, the countdown notices.
@@ -100,7 +101,7 @@ fn request(apply: &cli::Apply, rules: Rules, digest: Option<Digest>) -> ApplyReq
     ApplyRequest {
         mapping: Rc::new(rules.mapping),
         input: digest,
-        sources: rules.names,
+        sources: rules.origins,
         message: apply.message.clone(),
         trial: apply.confirm,
         persist: apply.persist,
@@ -133,12 +134,12 @@ fn unchanged(
 }
 
 /// Prints what a change has come to. Where that fails, the error says that the change was made.
-fn report(ui: &Ui, apply: &cli::Apply, request: &ApplyRequest, change: &Change) -> Result {
+fn report(ui: &Ui, apply: &cli::Apply, names: &[String], change: &Change) -> Result {
     let print = || -> anyhow::Result<()> {
         if change.has_effect || ui.is_json() {
             ui.change(change, Tense::Done)?;
         } else {
-            input::say_unchanged(ui, &request.sources)?;
+            input::say_unchanged(ui, names)?;
         }
         ui.boot_after(change)
     };

@@ -1,13 +1,18 @@
-//! `portmap history`: the generations.
+//! `portmap history`: the generations, and how they differ.
 
 use std::process::ExitCode;
 
-use crate::cli::Common;
+use crate::cli::{self, Common};
 use crate::commands::engine;
 use crate::commands::failure::Result;
 use crate::ui::Ui;
 
-pub fn run(ui: &Ui, common: &Common) -> Result {
-    ui.listing(&engine::open(ui, common)?.list()?)?;
+pub fn run(ui: &Ui, common: &Common, history: &cli::HistoryArgs) -> Result {
+    let mut engine = engine::open(ui, common)?;
+    match history.diff.as_slice() {
+        [] => ui.listing(&engine.list()?)?,
+        [to] => ui.difference(&engine.difference(None, *to)?)?,
+        [from, to, ..] => ui.difference(&engine.difference(Some(*from), *to)?)?,
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,11 +4,12 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::path;
 
 use crate::cli;
 use crate::commands::failure::{Failure, Result};
 use crate::formats::diagnostic::{Diagnostic, Severity};
-use crate::formats::rules::{self, Facts, Loaded, Names};
+use crate::formats::rules::{self, Facts, Loaded, Names, Source};
 use crate::host::files::{self, Gathered};
 use crate::host::services::Services;
 use crate::host::trust::Caller;
@@ -36,6 +37,8 @@ pub struct Rules {
     pub mapping: MappingSet,
     /// The files, as messages name them.
     pub names: Vec<String>,
+    /// Where it comes from, for the history: absolute paths, "standard input", "command line".
+    pub origins: Vec<String>,
     /// How many there were. They have been shown, or wait for a document.
     pub warnings: usize,
     /// What is worth knowing when looking at the files, and is not shown otherwise.
@@ -52,6 +55,19 @@ pub fn read(ui: &Ui, input: &cli::Input) -> Texts {
 impl Texts {
     pub fn names(&self) -> Vec<String> {
         self.gathered.sources.iter().map(|source| source.title().to_owned()).collect()
+    }
+
+    fn origins(&self) -> Vec<String> {
+        let origin = |source: &Source| match source.file_name() {
+            None => "command line".to_owned(),
+            Some(files::STDIN) => "standard input".to_owned(),
+            // Where this directory cannot be told, the name as it was given says more than nothing.
+            Some(name) => path::absolute(name)
+                .map_or_else(|_| name.to_owned(), |path| path.to_string_lossy().into_owned()),
+        };
+        let mut origins: Vec<_> = self.gathered.sources.iter().map(origin).collect();
+        origins.dedup();
+        origins
     }
 
     /// A digest of all that decides what these files come to, and for the kernel and network
@@ -107,6 +123,7 @@ impl Texts {
     /// Understands the files. Warnings are shown; all errors of all files are one failure.
     pub fn resolve(self, ui: &Ui, strict: bool) -> Result<Rules> {
         let names = self.names();
+        let origins = self.origins();
         ui.timed("understand files", || {
             self.understood();
         });
@@ -121,7 +138,7 @@ impl Texts {
             None => Err(Failure::Files(problems)),
             Some(mapping) => {
                 ui.warn_of(&problems);
-                Ok(Rules { mapping, names, warnings: problems.len(), notes })
+                Ok(Rules { mapping, names, origins, warnings: problems.len(), notes })
             }
         }
     }

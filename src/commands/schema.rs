@@ -18,6 +18,7 @@ pub fn run(ui: &Ui, schema: &cli::Schema) -> Result {
         Document::Trace => include_str!("../../schema/trace.schema.json"),
         Document::Doctor => include_str!("../../schema/doctor.schema.json"),
         Document::History => include_str!("../../schema/history.schema.json"),
+        Document::Difference => include_str!("../../schema/difference.schema.json"),
         Document::Show => include_str!("../../schema/show.schema.json"),
         Document::Persist => include_str!("../../schema/persist.schema.json"),
     })?;

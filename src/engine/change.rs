@@ -4,14 +4,16 @@
 
 use std::rc::Rc;
 
-use super::Engine;
 use super::error::{Context, Effect, Error, Result};
 use super::observer::{Event, Observer, timed};
 use super::session::Session;
 use super::summary::Change;
 use super::view::{TrialId, View};
+use super::{Engine, announce};
 use crate::formats::rules;
 use crate::history::{Draft, History, Outcome};
+use crate::host::log;
+use crate::host::user::Who;
 use crate::kernel::Kernel;
 use crate::mapping::Digest;
 use crate::mapping::{GenerationId, MappingSet, Point};
@@ -111,6 +113,16 @@ pub enum Record {
     Existing(Option<GenerationId>),
 }
 
+impl Record {
+    /// What the change says of itself; `None` where a generation that exists is active again.
+    fn draft(&self) -> Option<&Draft> {
+        match self {
+            Self::New(draft) => Some(draft),
+            Self::Existing(_) => None,
+        }
+    }
+}
+
 /// What is to be done, and whether the history has it already.
 pub struct Assessment {
     pub steps: Vec<Step>,
@@ -202,6 +214,7 @@ impl<K: Kernel> Session<'_, K> {
         let layers = self.view.layers();
         let redirects = self.view.observed().is_some_and(|table| table.ruleset.redirects());
         self.prepare_flows(&goal);
+        let draft = record.draft().cloned();
         let number = self.begin(&goal, record, active, &assessment)?;
         if let Err(e) = self.commit(&wanted, Stamp { generation: number, ruleset: 0, input }) {
             let error = self.after_failed_commit(e, &wanted, number, &layers);
@@ -223,6 +236,7 @@ impl<K: Kernel> Session<'_, K> {
         self.prune();
         change.generation = number;
         change.trial = goal.trial.and_then(|trial| Some((TrialId(number?), trial.time)));
+        log::notice(&self.system.log(), &announce::line(&change, draft.as_ref(), &Who::invoking()));
         self.observer.event(Event::Changed(&change));
         Ok(change)
     }

@@ -73,6 +73,10 @@ pub enum Refusal {
     Nowhere { nowhere: Nowhere, last: Option<GenerationId> },
     #[error("generation {number} cannot be read as a rules file")]
     NotRules { number: GenerationId },
+    #[error("nothing is before generation 0, the empty one")]
+    FirstOfAll,
+    #[error("it is not known what was active before generation {number}")]
+    UnknownParent { number: GenerationId },
     #[error("another program keeps changing the ruleset; gave up after {attempts} attempts")]
     Restless { attempts: u32 },
     #[error("read the history: another portmap changed it in each of {attempts} attempts")]
@@ -133,6 +137,10 @@ impl Refusal {
             }
             Self::NotRules { number } => {
                 format!("`portmap show {number} | portmap check -` says what is wrong with it")
+            }
+            Self::FirstOfAll => "`portmap history --diff 0 N` shows how N differs from it".into(),
+            Self::UnknownParent { number } => {
+                format!("name both: portmap history --diff N {number}")
             }
             Self::Busy { .. } => "try again later".into(),
             Self::RunElsewhere { pid, holders, .. } => {

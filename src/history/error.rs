@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::header::VERSION;
 use super::{GENERATIONS, STATE_DIR, is_made_by_us};
 use crate::formats::shell_quoted as quoted;
 use crate::host::trust::Distrust;
@@ -27,7 +26,7 @@ pub enum Error {
     #[error("{}: damaged: {what}", path.display())]
     Damaged { path: PathBuf, what: String },
     /// Of a format that only a later portmap knows.
-    #[error("{}: written by a newer portmap (format {version}, this one knows up to {VERSION})", path.display())]
+    #[error("{}: written by a newer portmap (format {version})", path.display())]
     Newer { path: PathBuf, version: u64 },
     /// Longer than anything that portmap writes.
     #[error("{}: too large: {bytes} bytes of at most {limit}", path.display())]

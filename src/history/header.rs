@@ -7,10 +7,14 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::host::user::Who;
-use crate::mapping::{GenerationId, Point};
+use crate::mapping::{Digest, GenerationId, Point};
 
 /// The format that is written. Every change of it, a new key too, takes the next number.
-pub const VERSION: u64 = 1;
+/// 2: `mapping-hash`.
+pub const VERSION: u64 = 2;
+
+/// The format of the boot pointer.
+const BOOT_VERSION: u64 = 1;
 
 /// The bytes of a header that are read in search of its end.
 pub const HEADER_MAX: u64 = 1 << 20;
@@ -58,6 +62,9 @@ pub struct Header {
     /// CRC-32 (IEEE 802.3) of the mapping's text.
     #[serde(with = "crc32", rename = "mapping-check")]
     pub mapping_crc32: u32,
+    /// Equal for equal mappings, whoever made them and where; `None` if version 1 wrote it.
+    #[serde(skip_serializing_if = "Option::is_none", default, with = "blake2b")]
+    pub mapping_hash: Option<Digest>,
 }
 
 /// What a change says of itself, before it has a number.
@@ -98,6 +105,7 @@ impl Header {
             outcome: Outcome::Intent,
             mapping_bytes: mapping.len() as u64,
             mapping_crc32: crc32fast::hash(mapping.as_bytes()),
+            mapping_hash: Some(Digest::of([mapping.as_bytes()])),
         }
     }
 
@@ -228,6 +236,9 @@ pub fn check_mapping(header: &Header, text: Vec<u8>) -> Result<String, Flaw> {
     if crc32fast::hash(&text) != header.mapping_crc32 {
         return Err(damaged("the mapping does not match its checksum"));
     }
+    if header.mapping_hash.is_some_and(|hash| hash != Digest::of([&text[..]])) {
+        return Err(damaged("the mapping does not match its hash"));
+    }
     String::from_utf8(text).map_err(|_| damaged("the mapping is not text"))
 }
 
@@ -235,7 +246,7 @@ const BOOT_TITLE: &str = "# What `portmap restore` puts back at boot, see `portm
 
 /// The text of the pointer to the generation that boot restores.
 pub fn encode_boot(number: GenerationId) -> String {
-    let text = format!("{BOOT_TITLE}version: {VERSION}\ngeneration: {number}\n");
+    let text = format!("{BOOT_TITLE}version: {BOOT_VERSION}\ngeneration: {number}\n");
     let check = crc32::format(crc32fast::hash(text.as_bytes()));
     format!("{text}check: {check}\n")
 }
@@ -248,7 +259,7 @@ pub fn decode_boot(text: &[u8]) -> Result<GenerationId, Flaw> {
     }
     let text = str::from_utf8(text).map_err(|_| damaged("it is not text"))?;
     let version = version(text).ok_or_else(|| damaged("it names no version"))?;
-    if version > VERSION {
+    if version > BOOT_VERSION {
         return Err(Flaw::Newer(version));
     }
     let Boot { generation } = serde_yaml::from_str(text).map_err(|e| damaged(e.to_string()))?;
@@ -301,6 +312,26 @@ mod rfc3339 {
         ) -> Result<Option<SystemTime>, D::Error> {
             super::deserialize(from).map(Some)
         }
+    }
+}
+
+/// Hashes as `blake2b 1f00c2d3e4f5a6b78091a2b3c4d5e6f7`.
+mod blake2b {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::mapping::Digest;
+
+    pub fn serialize<S: Serializer>(hash: &Option<Digest>, to: S) -> Result<S::Ok, S::Error> {
+        match hash {
+            Some(hash) => to.collect_str(&format_args!("blake2b {hash}")),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Digest>, D::Error> {
+        let text = String::deserialize(from)?;
+        let hash = text.strip_prefix("blake2b ").and_then(|hash| hash.parse().ok());
+        hash.map(Some).ok_or_else(|| D::Error::custom(format!("{text:?} is no hash")))
     }
 }
 

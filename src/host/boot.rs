@@ -69,6 +69,11 @@ impl Default for System {
 }
 
 impl System {
+    /// Where the system's log takes lines.
+    pub fn log(&self) -> PathBuf {
+        self.root.join("dev/log")
+    }
+
     /// A host whose files are below `root`.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }

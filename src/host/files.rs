@@ -24,6 +24,9 @@ use super::trust::Caller;
 /// The largest file that is read, in bytes.
 pub const SIZE_MAX: u64 = 16 << 20;
 
+/// What messages call standard input.
+pub const STDIN: &str = "<stdin>";
+
 /// What is read if there is no argument.
 pub const DIRECTORY: &str = "/etc/portmap";
 
@@ -77,7 +80,7 @@ struct Gatherer {
 }
 
 /// Where standard input is counted as seen; no file has inode 0.
-const STDIN: (u64, u64) = (0, 0);
+const STDIN_SEEN: (u64, u64) = (0, 0);
 
 impl Gatherer {
     fn default_directory(&mut self, directory: &Path) {
@@ -138,8 +141,8 @@ impl Gatherer {
     }
 
     fn stdin(&mut self) -> Outcome<Source> {
-        let name = "<stdin>";
-        if self.seen.insert(STDIN, name.into()).is_some() {
+        let name = STDIN;
+        if self.seen.insert(STDIN_SEEN, name.into()).is_some() {
             return Err(whole(name, "standard input is given twice"));
         }
         let bytes = read_limited(io::stdin().lock(), name)?;

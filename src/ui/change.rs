@@ -157,7 +157,7 @@ fn done(change: &Change, summary: &Summary) -> String {
     }
 }
 
-const fn color(action: Action) -> AnsiColor {
+pub(super) const fn color(action: Action) -> AnsiColor {
     match action {
         Action::Add => AnsiColor::Green,
         Action::Remove => AnsiColor::Red,

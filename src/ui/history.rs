@@ -25,9 +25,12 @@ struct Generation {
     number: Option<GenerationId>,
     time: Option<String>,
     who: Option<String>,
+    uid: Option<u32>,
     command: Option<Command>,
     sources: Vec<String>,
     message: Option<String>,
+    /// Equal for equal mappings; null if an earlier version of portmap wrote it.
+    hash: Option<String>,
     parent: Option<Point>,
     restores: Option<Point>,
     state: &'static str,
@@ -113,9 +116,11 @@ fn generation(header: &Header, listing: &Listing) -> Generation {
         number: Some(header.number),
         time: Some(time(header.time)),
         who: header.who.as_ref().map(ToString::to_string),
+        uid: header.who.as_ref().map(|who| who.uid),
         command: Some(header.command),
         sources: header.sources.clone(),
         message: header.message.clone(),
+        hash: header.mapping_hash.map(|hash| hash.to_string()),
         parent: header.parent,
         restores: header.restores,
         state: state(header, listing),
@@ -139,6 +144,15 @@ fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
+/// `ada (1000)`, `uid 1000`
+fn who(g: &Generation) -> String {
+    match (&g.who, g.uid) {
+        (Some(who), Some(uid)) if !who.starts_with("uid ") => format!("{who} ({uid})"),
+        (Some(who), _) => who.clone(),
+        (None, _) => "-".to_owned(),
+    }
+}
+
 fn table(generations: &[Generation]) -> Table {
     let mut table = Table::new(&[">N", "TIME", "WHO", "WHAT", "STATE", "FROM", "MESSAGE"]);
     for g in generations {
@@ -150,8 +164,8 @@ fn table(generations: &[Generation]) -> Table {
         let state = if g.persisted { format!("{}, at boot", g.state) } else { g.state.to_owned() };
         table.row(vec![
             g.number.map(|n| n.to_string()).unwrap_or_default(),
-            g.time.as_deref().unwrap_or("-").replace('T', " ").replace('Z', ""),
-            visible(g.who.as_deref().unwrap_or("-")),
+            g.time.as_deref().unwrap_or("-").replace('T', " "),
+            visible(&who(g)),
             what,
             state,
             visible(&g.sources.join(" ")),

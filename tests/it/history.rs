@@ -1,5 +1,7 @@
 //! What a host remembers of its changes, and the ways back.
 
+use std::os::unix::net::UnixDatagram;
+
 use serde_json::{Value, json};
 
 use crate::support::{Namespace, NoAnswer, World, answer};
@@ -55,14 +57,91 @@ fn a_generation_says_who_made_it_when_why_and_of_what() {
     assert_eq!(first["who"], "ada");
     assert_eq!(first["message"], "web\nmoves \u{1b}[31m");
     assert_eq!(first["parent"], 0);
-    assert!(rules.ends_with(first["sources"][0].as_str().unwrap()), "{first}");
+    assert_eq!(first["sources"], json!([rules]), "an absolute path");
+    assert_eq!(first["uid"], 4321);
+    assert_eq!(first["hash"].as_str().map(str::len), Some(32), "{first}");
+    assert_eq!(history[1]["sources"], json!(["standard input"]));
     assert!(first["time"].as_str().unwrap().ends_with('Z'), "{first}");
     assert_eq!(history[1]["who"], "uid 4321");
     assert_eq!(history[1]["parent"], 1);
 
     let listing = host.portmap(["history"]).run().succeeds().stdout;
+    let time = first["time"].as_str().unwrap().replace('T', " ");
+    assert!(listing.contains(&format!("{time}  ada (4321)  apply")), "{listing}");
     assert_eq!(listing.lines().count(), 3, "a message does not break its line: {listing}");
     assert!(!listing.contains('\u{1b}'), "nor command the terminal: {listing:?}");
+}
+
+#[test]
+fn equal_mappings_have_equal_hashes() {
+    let host = Namespace::new();
+    host.apply(&to(3000));
+    host.apply(&to(4000));
+    host.portmap(["apply", "80:3000", "443:8443"]).run().succeeds();
+    host.portmap(["apply", "80:3000"]).run().succeeds();
+    let history = host.history();
+    assert_eq!(history[0]["hash"], history[3]["hash"]);
+    assert_ne!(history[0]["hash"], history[1]["hash"]);
+    assert_eq!(history[2]["sources"], json!(["command line"]));
+}
+
+#[test]
+fn generations_are_compared() {
+    let host = Namespace::new();
+    host.apply("ports: { 80: 3000, 443: 8443 }");
+    host.apply("ports: { 80: 4000, 443: 8443 }");
+    host.apply("ports: { 80: 4000, 22: 2222 }");
+    let diff =
+        |n: &[&str]| host.portmap(["history", "--diff"].iter().chain(n)).run().succeeds().stdout;
+    let said = "+ 22/tcp -> 2222\n- 443/tcp -> 8443\nfrom generation 2 to generation 3: 1 added, \
+                1 removed\n";
+    assert_eq!(diff(&["3"]), said, "what it has changed");
+    assert!(diff(&["1", "3"]).starts_with("+ 22/tcp -> 2222\n~ 80/tcp: 3000 -> 4000\n"));
+    assert!(diff(&["3", "3"]).contains("no mapping differs"), "{}", diff(&["3", "3"]));
+    assert!(diff(&["1"]).contains("generation 0, the empty one"));
+    let document =
+        host.portmap(["history", "--diff", "3", "2", "-o", "json"]).run().succeeds().json();
+    assert_eq!((&document["from"], &document["to"]), (&json!(3), &json!(2)));
+    assert_eq!(document["changes"][0]["action"], "remove", "{document}");
+    host.portmap(["history", "--diff", "9"]).run().fails_with(1).says("no generation 9");
+    host.portmap(["history", "--diff", "0"]).run().fails_with(1).says("--diff 0 N");
+    host.portmap(["history", "--diff", "1", "2", "3"]).run().fails_with(64);
+    host.portmap(["history", "--diff"]).run().fails_with(64);
+}
+
+#[test]
+fn each_change_is_a_line_in_the_log_of_the_system() {
+    let host = Namespace::new();
+    let log = UnixDatagram::bind(host.dir().join("log")).unwrap();
+    log.set_nonblocking(true).unwrap();
+    let line = || {
+        let mut bytes = [0; 4096];
+        let length = log.recv(&mut bytes).ok()?;
+        Some(String::from_utf8(bytes[..length].into()).unwrap())
+    };
+    // A /dev of its own, with this log in it.
+    let mount = "mkdir -p dev; mount -t tmpfs none dev; cp -a /dev/null /dev/urandom dev; \
+                 touch dev/log; mount --bind log dev/log; mount --move dev /dev";
+    let rules = host.file("rules.yaml", &to(3000));
+    let apply = ["apply", "--message", "a\nb", "rules.yaml"];
+    host.portmap_mounted(mount, apply).run().succeeds();
+    let said = line().expect("a line");
+    let begins = said.starts_with("<29>portmap[");
+    let what = format!(
+        "]: generation 1 is active, 1 added; by root (uid 0); apply of {}; \"a\\nb\"",
+        rules.display()
+    );
+    assert!(begins && said.ends_with(&what), "{said}");
+
+    host.portmap_mounted(mount, apply).run().succeeds();
+    assert_eq!(line(), None, "nothing was changed");
+    host.portmap_mounted(mount, ["rollback"]).run().succeeds();
+    let said = line().expect("a line");
+    assert!(said.contains("generation 2 is active: nothing is mapped, 1 removed; "), "{said}");
+    assert!(said.ends_with("; rollback"), "{said}");
+    // Nobody listens any more.
+    drop(log);
+    host.portmap_mounted(mount, apply).run().succeeds();
 }
 
 #[test]

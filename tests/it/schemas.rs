@@ -96,6 +96,8 @@ fn every_command_prints_what_its_schema_says() {
     host.says_as("changes", &["rollback"]);
     host.says_as("show", &["show"]);
     host.says_as("show", &["show", "1"]);
+    host.says_as("difference", &["history", "--diff", "1"]);
+    host.says_as("difference", &["history", "--diff", "0", "2"]);
     host.says_as("persist", &["persist", "--off"]);
     host.says_as("changes", &["clear", "--dry-run"]);
     host.says_as("changes", &["clear"]);

@@ -30,7 +30,7 @@ fn a_damaged_generation_is_named_hides_no_other_and_stops_no_apply() {
         (|_| String::new(), "damaged"),
         (|text| text[..text.len() / 2].to_owned(), "damaged"),
         (|text| text.replace("outcome: committed", "outcome: reverted!"), "damaged"),
-        (|text| text.replace("version: 1", "version: 9"), "newer portmap"),
+        (|text| text.replace("version: 2", "version: 9"), "newer portmap"),
     ];
     for (damage, says) in damages {
         let host = Namespace::new().that_boots();

@@ -37,6 +37,11 @@ impl Source {
         &self.text
     }
 
+    /// The name of the file; `None` for a mapping on the command line.
+    pub fn file_name(&self) -> Option<&str> {
+        (self.form == Form::File).then_some(&self.name)
+    }
+
     /// What to call it in a sentence: a file by its name, an argument by its text.
     pub fn title(&self) -> &str {
         match self.form {

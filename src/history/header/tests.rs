@@ -23,6 +23,7 @@ fn sample() -> Header {
         outcome: Outcome::Committed,
         mapping_bytes: 18,
         mapping_crc32: 0x1234_abcd,
+        mapping_hash: Some("00112233445566778899aabbccddeeff".parse().unwrap()),
     }
 }
 
@@ -30,6 +31,31 @@ fn sample() -> Header {
 fn a_header_reads_well() {
     let text = encode(&sample());
     let expected = "\
+# A generation of portmap, see `portmap show`. An edit would count as damage.
+version: 2
+number: 12
+time: 2026-03-04T05:06:07Z
+who:
+  name: ada
+  uid: 1000
+command: apply
+sources:
+- /etc/portmap/web.yaml
+message: web moves
+parent: 11
+back: 11
+outcome: committed
+mapping-bytes: 18
+mapping-check: crc32 1234abcd
+mapping-hash: blake2b 00112233445566778899aabbccddeeff
+header-check: crc32 ";
+    assert!(text.starts_with(expected), "{text}");
+    assert!(is_whole(text.as_bytes()));
+    assert_eq!(decode(text.as_bytes()), Ok(sample()));
+}
+
+/// As it was written before there were hashes.
+const VERSION_1: &str = "\
 # A generation of portmap, see `portmap show`. An edit would count as damage.
 version: 1
 number: 12
@@ -45,11 +71,40 @@ parent: 11
 back: 11
 outcome: committed
 mapping-bytes: 18
-mapping-check: crc32 1234abcd
-header-check: crc32 ";
-    assert!(text.starts_with(expected), "{text}");
-    assert!(is_whole(text.as_bytes()));
-    assert_eq!(decode(text.as_bytes()), Ok(sample()));
+mapping-check: crc32 51e5a18d
+header-check: crc32 d598e4ce
+---
+ports:
+  80: 3000
+";
+
+#[test]
+fn a_generation_of_an_earlier_version_is_read_and_stays_what_it_is() {
+    let (head, mapping) = VERSION_1.split_at(VERSION_1.find("\n---\n").unwrap() + 5);
+    let mut header = decode(head.as_bytes()).unwrap();
+    assert_eq!((header.version, header.mapping_hash), (1, None));
+    assert_eq!(check_mapping(&header, mapping.into()).unwrap(), mapping);
+    assert_eq!(encode(&header), head);
+    header.outcome = Outcome::Reverted;
+    assert_eq!(decode(encode(&header).as_bytes()), Ok(header));
+}
+
+#[test]
+fn a_mapping_that_does_not_match_its_hash_is_damaged() {
+    let draft = Draft {
+        who: None,
+        command: Command::Clear,
+        sources: Vec::new(),
+        message: None,
+        parent: None,
+        restores: None,
+        trial_until: None,
+    };
+    let mut header = Header::intent(id(1), draft, None, None, "ports: {}");
+    assert!(check_mapping(&header, b"ports: {}".to_vec()).is_ok());
+    header.mapping_hash = Some(Digest::of([&b"another"[..]]));
+    let flaw = check_mapping(&header, b"ports: {}".to_vec());
+    assert_eq!(flaw, Err(damaged("the mapping does not match its hash")));
 }
 
 #[test]
@@ -96,8 +151,10 @@ fn any_changed_or_missing_byte_of_the_boot_pointer_is_noticed() {
 
 #[test]
 fn a_newer_version_is_called_so_whatever_else_it_says() {
-    let text = "version: 2\nmoon: full\n---\n";
-    assert_eq!(decode(text.as_bytes()), Err(Flaw::Newer(2)));
+    let text = "version: 3\nmoon: full\n---\n";
+    assert_eq!(decode(text.as_bytes()), Err(Flaw::Newer(3)));
+    // The pointer has a version of its own.
+    assert_eq!(decode_boot(b"version: 2\nslots: [a, b]\n"), Err(Flaw::Newer(2)));
     assert_eq!(decode_boot(b"version: 3\nslots: [a, b]\n"), Err(Flaw::Newer(3)));
 }
 
