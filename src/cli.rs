@@ -157,6 +157,7 @@ Examples:
   sudo portmap doctor 80                   port 80, mapped or not
   sudo portmap doctor 53/udp 6000-6063
   sudo portmap doctor --rules new.yaml     what would be, were these rules applied
+  sudo portmap doctor --probe              with real connections, after asking
   sudo portmap doctor -o json")]
     Doctor(Doctor),
     /// Follow the next new connection through every table of this host.
@@ -170,9 +171,6 @@ Examples:
 It is read-only for everybody else: a table of its own marks the first packets of new
 connections, and is removed with the command, however that ends.")]
     Trace(Trace),
-    /// Connect to mapped ports from here and from outside, and tell what each client gets.
-    #[command(hide = true)]
-    Probe(Probe),
     /// Run a command, and map ports to it for as long as it lives.
     ///
     /// The mapping is beside that of the files, takes precedence over it, and is gone as soon as
@@ -355,6 +353,13 @@ pub struct Doctor {
     /// Examine these rules instead of what is active; can be given several times.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
     pub rules: Vec<PathBuf>,
+    /// Also connect to the ports, from here and, through a short-lived network namespace, from
+    /// outside, and tell what each client gets; with -o json, that alone.
+    #[arg(long, conflicts_with = "rules")]
+    pub probe: bool,
+    /// With --probe: do not ask before connecting.
+    #[arg(long, short, requires = "probe")]
+    pub yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -383,16 +388,6 @@ impl Apply {
             no_history: false,
         }
     }
-}
-
-#[derive(Debug, Args)]
-pub struct Probe {
-    /// Ports of this host, as in 80, 53/udp, 6000-6063 or http [default: all that are mapped]
-    #[arg(value_name = "PORT")]
-    pub ports: Vec<String>,
-    /// Do not ask before connecting.
-    #[arg(long, short)]
-    pub yes: bool,
 }
 
 #[derive(Debug, Args)]

@@ -87,7 +87,6 @@ fn dispatch(ui: &Ui, cli: Cli) -> Result {
         Command::Plan(plan) => plan::run(ui, common, &plan),
         Command::Apply(apply) => apply::run(ui, common, &apply),
         Command::Status(status) => status::run(ui, common, &status),
-        Command::Probe(probe) => probe::run(ui, common, &probe),
         Command::Doctor(doctor) => doctor::run(ui, common, &doctor),
         Command::Trace(trace) => trace::run(ui, common, &trace),
         Command::Run(run) => run::run(ui, common, &run),

@@ -364,7 +364,9 @@ impl CommitError {
         match self {
             CommitError::Raced => Some("another program changed the ruleset meanwhile; try again"),
             CommitError::Refused { help, .. } => help.as_deref(),
-            CommitError::NoOwner => Some("`portmap run --supervise` does without"),
+            CommitError::NoOwner => Some(
+                "it takes Linux 5.12; until then, map the port with `portmap apply`, and `portmap clear` it",
+            ),
             CommitError::Netlink(error) => error.help(),
         }
     }

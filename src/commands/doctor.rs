@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::cli::{self, Common};
 use crate::commands::failure::Result;
-use crate::commands::{engine, input, services};
+use crate::commands::{engine, input, probe, services};
 use crate::doctor::examine::examine;
 use crate::doctor::facts::{Boot, Facts, Files, Subject, Sysctls, Table};
 use crate::doctor::foresee;
@@ -21,6 +21,14 @@ use crate::mapping::MappingSet;
 use crate::ui::Ui;
 
 pub fn run(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result {
+    // One document is all that a program wants to read.
+    let is_sound = (doctor.probe && ui.is_json()) || judge(ui, common, doctor)?;
+    let is_served = !doctor.probe || probe::run(ui, common, &doctor.ports, doctor.yes)?;
+    Ok(if is_sound && is_served { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What can be told without touching anything. Whether there is no finding of severity error.
+fn judge(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result<bool> {
     let rules = named_rules(ui, &doctor.rules)?;
     let (mut engine, condition) = look(ui, common)?;
     let files = default_files();
@@ -60,7 +68,7 @@ pub fn run(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result {
     };
     let examination = examine(&facts);
     ui.doctor(&examination, !facts.asked.is_empty())?;
-    Ok(if examination.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(examination.is_healthy())
 }
 
 /// The engine, unless the kernel has nothing for it, and what is active.

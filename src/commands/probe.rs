@@ -4,11 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
-use crate::cli::{self, Common};
+use crate::cli::Common;
 use crate::commands::engine;
 use crate::commands::failure::{Failure, Result};
 use crate::commands::services;
@@ -26,9 +25,10 @@ use anyhow::Context;
 /// Paths tried, at most: as many connections are followed at once.
 const PATHS_MAX: usize = 96;
 
-pub fn run(ui: &Ui, common: &Common, probe: &cli::Probe) -> Result {
+/// Says what it is going to do and, unless `agreed`, asks. Whether every client was served.
+pub fn run(ui: &Ui, common: &Common, ports: &[String], agreed: bool) -> Result<bool> {
     let mapping = engine::open(ui, common)?.serving()?;
-    let services = services::named(&probe.ports, &mapping)?;
+    let services = services::named(ports, &mapping)?;
     if services.is_empty() {
         return Err(Failure::refused(
             "nothing is mapped, so there is no port to try",
@@ -44,8 +44,8 @@ pub fn run(ui: &Ui, common: &Common, probe: &cli::Probe) -> Result {
         paths: paths.len().min(PATHS_MAX),
         left_out: paths.len().saturating_sub(PATHS_MAX),
     };
-    if !agreed(ui, probe, &plan)? {
-        return Ok(ExitCode::FAILURE);
+    if !may_connect(ui, agreed, &plan)? {
+        return Ok(false);
     }
     let paths = &paths[..plan.paths];
     let mut tracer = Tracer::open(&services)?;
@@ -62,14 +62,13 @@ pub fn run(ui: &Ui, common: &Common, probe: &cli::Probe) -> Result {
     // Before anything is said: whoever reads may take its time.
     drop(tracer);
     ui.probed(&plan, &tried, &unsure, outside_error.as_ref())?;
-    let is_failed = tried.iter().any(|tried| tried.probed.is_served() == Some(false));
-    Ok(if is_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(!tried.iter().any(|tried| tried.probed.is_served() == Some(false)))
 }
 
 /// Says what is going to be done, and asks.
-fn agreed(ui: &Ui, probe: &cli::Probe, plan: &Plan<'_>) -> Result<bool> {
+fn may_connect(ui: &Ui, agreed: bool, plan: &Plan<'_>) -> Result<bool> {
     ui.probe_plan(plan)?;
-    if probe.yes {
+    if agreed {
         return Ok(true);
     }
     if ui.is_json() || !io::stdin().is_terminal() {

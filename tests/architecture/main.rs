@@ -52,8 +52,8 @@ const ONLY: [(&str, &str); 18] = [
 ];
 
 /// The files of `commands` that are not verbs. No verb uses another one.
-const SHARED_BY_VERBS: [&str; 7] =
-    ["engine", "failure", "input", "invocation", "outcome", "preview", "services"];
+const SHARED_BY_VERBS: [&str; 8] =
+    ["engine", "failure", "input", "invocation", "outcome", "preview", "services", "probe"];
 
 /// The room where unsafe may be; every other one forbids it.
 const UNSAFE: &str = "kernel";

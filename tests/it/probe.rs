@@ -12,7 +12,7 @@ impl Namespace {
     /// `outside 192.0.2.1: refused`, for each path; and the document.
     #[track_caller]
     fn probe(&self, arguments: &[&str], code: i32) -> (Vec<String>, Value) {
-        let probe = ["probe", "--yes", "-o", "json"];
+        let probe = ["doctor", "--probe", "--yes", "-o", "json"];
         let outcome = self.portmap(probe.iter().chain(arguments)).run().fails_with(code);
         let document = outcome.json();
         let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
@@ -112,16 +112,20 @@ fn programs_that_answer_only_some_are_told_apart() {
 fn it_asks_first_and_says_what_it_cannot_show() {
     let world = World::new();
     let host = &world.host;
-    host.portmap(["probe"]).run().fails_with(1).says("nothing is mapped");
+    let _app = host.serve("app", 3000);
+    host.portmap(["doctor", "--probe"]).run().fails_with(1).says("nothing is mapped");
     host.apply("ports: [{ port: 80, to: 3000, sources: [203.0.113.0/24] }]");
-    host.portmap(["probe"]).run().fails_with(64).says("--yes");
-    let mut terminal = host.portmap(["probe"]).at_terminal();
+    host.portmap(["doctor", "--probe"]).run().fails_with(64).says("--yes");
+    let mut terminal = host.portmap(["doctor", "--probe"]).at_terminal();
     terminal.shows("Connect? [y/N]");
     terminal.press("n\n");
     assert_eq!(terminal.ends().0, Some(1));
-    let outcome = host.portmap(["probe", "--yes"]).run().succeeds();
+    let outcome = host.portmap(["doctor", "--probe", "--yes"]).run().succeeds();
     outcome.says("80/tcp: some mappings are for interfaces or sources that a probe does not have");
-    host.portmap_unprivileged(["probe", "--yes"]).run().fails_with(1).says("CAP_NET_ADMIN");
+    host.portmap_unprivileged(["doctor", "--probe", "--yes"])
+        .run()
+        .fails_with(1)
+        .says("CAP_NET_ADMIN");
 }
 
 /// The namespace, the pair and the tracing table go with the process, whatever ends it.
@@ -135,7 +139,7 @@ fn nothing_of_a_probe_outlives_its_process() {
     );
     for signal in ["-INT", "-KILL"] {
         let mut probe = host.command(PROGRAM);
-        probe.args(["probe", "--yes"]).stdout(Stdio::null()).stderr(Stdio::null());
+        probe.args(["doctor", "--probe", "--yes"]).stdout(Stdio::null()).stderr(Stdio::null());
         probe.env("PORTMAP_STATE_DIR", host.dir().join("state"));
         let mut probe = probe.spawn().unwrap();
         wait_until("the probe has its interface", || {
