@@ -36,11 +36,11 @@ packages() {
     build:pacman)  echo libnftnl libmnl pkgconf gcc ;;
     build:zypper)  echo libnftnl-devel libmnl-devel pkg-config gcc ;;
     build:apk)     echo libnftnl-dev libmnl-dev pkgconf gcc musl-dev ;;
-    test:apt-get)  echo curl nftables iptables iproute2 conntrack strace util-linux ;;
-    test:dnf)      echo curl nftables iptables-nft iproute conntrack-tools strace util-linux ;;
-    test:pacman)   echo curl nftables iproute2 conntrack-tools strace util-linux ;;
-    test:zypper)   echo curl nftables iptables iproute2 conntrack-tools strace util-linux ;;
-    test:apk)      echo curl nftables iptables iproute2 conntrack-tools strace util-linux ;;
+    test:apt-get)  echo curl nftables iptables iproute2 conntrack strace util-linux zsh fish ;;
+    test:dnf)      echo curl nftables iptables-nft iproute conntrack-tools strace util-linux zsh fish ;;
+    test:pacman)   echo curl nftables iproute2 conntrack-tools strace util-linux zsh fish ;;
+    test:zypper)   echo curl nftables iptables iproute2 conntrack-tools strace util-linux zsh fish ;;
+    test:apk)      echo curl nftables iptables iproute2 conntrack-tools strace util-linux zsh fish ;;
     boot:apt-get)  echo debootstrap systemd-container util-linux ;;
     deb:apt-get)   echo dpkg-dev debhelper lintian xz-utils ;;
     rpm:apt-get)   echo rpm rpmlint cpio xz-utils ;;
@@ -56,7 +56,7 @@ packages() {
 present() {
     case "$1" in
     build) have cc && have pkg-config && pkg-config --exists 'libnftnl >= 1.2.4' 'libmnl >= 1.0.4' ;;
-    test)  have curl && have nft && have iptables && have ip && have conntrack && have strace && have unshare ;;
+    test)  have curl && have nft && have iptables && have ip && have conntrack && have strace && have unshare && have zsh && have fish ;;
     boot)  have debootstrap && have systemd-nspawn ;;
     deb)   have dpkg-buildpackage && have dh && have lintian && have xz ;;
     rpm)   have rpmbuild && have rpmlint && have xz ;;

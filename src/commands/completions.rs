@@ -1,10 +1,12 @@
 //! `portmap completions`: a script for the user's shell. The script asks portmap itself, so that
 //! it knows the generations that there are, and never lags behind the commands.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Command, CommandFactory};
+use clap_complete::engine::{ArgValueCompleter, PathCompleter};
 use clap_complete::env::{CompleteEnv, Shells};
 use clap_complete::{ArgValueCandidates, CompletionCandidate};
 
@@ -54,10 +56,48 @@ pub fn answer() {
 
 /// The command line, with what only this machine knows.
 fn command() -> Command {
-    let generations = || ArgValueCandidates::new(generations);
-    Cli::command()
-        .mut_subcommand("show", |show| show.mut_arg("number", |n| n.add(generations())))
-        .mut_subcommand("rollback", |rollback| rollback.mut_arg("to", |n| n.add(generations())))
+    // Of a command and its visible alias only one would be offered, and not the command.
+    let mut root =
+        Cli::command().mut_subcommand("plan", |plan| plan.visible_alias(None).alias("diff"));
+    for (command, argument) in
+        [("show", "number"), ("rollback", "number"), ("rollback", "to"), ("history", "diff")]
+    {
+        let generations = ArgValueCandidates::new(generations);
+        root = root.mut_subcommand(command, |c| c.mut_arg(argument, |a| a.add(generations)));
+    }
+    root = root.mut_subcommand("man", |man| {
+        man.mut_arg("page", |page| page.add(ArgValueCandidates::new(pages)))
+    });
+    for command in
+        root.clone().get_subcommands().filter(|c| c.get_arguments().any(|a| a.get_id() == FILES))
+    {
+        root = root.mut_subcommand(command.get_name(), |c| {
+            c.mut_arg(FILES, |files| files.add(ArgValueCompleter::new(rules_files())))
+        });
+    }
+    root
+}
+
+/// The argument of every command that reads rules files.
+const FILES: &str = "files";
+
+/// Files as they are read from a directory, and directories on the way to them.
+fn rules_files() -> PathCompleter {
+    let is_yaml = |path: &Path| {
+        path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+    };
+    PathCompleter::any().filter(move |path| is_yaml(path) && !path.is_dir()).stdio()
+}
+
+/// The pages that `portmap man` has.
+fn pages() -> Vec<CompletionCandidate> {
+    let root = Cli::command();
+    let shown = root.get_subcommands().filter(|command| !command.is_hide_set());
+    let page = |command: &Command| {
+        CompletionCandidate::new(command.get_name().to_owned()).help(command.get_about().cloned())
+    };
+    let rules = CompletionCandidate::new("rules").help(Some("The format of rules files".into()));
+    shown.map(page).chain([rules]).collect()
 }
 
 /// The newest first, each with what is known of it.

@@ -5,6 +5,7 @@ mod arguments;
 mod as_if_it_listened;
 mod changes;
 mod commands;
+mod completions;
 mod connections;
 mod docs;
 mod doctor;
