@@ -156,7 +156,7 @@ Examples:
   sudo portmap doctor                      everything that is mapped
   sudo portmap doctor 80                   port 80, mapped or not
   sudo portmap doctor 53/udp 6000-6063
-  sudo portmap doctor --rules new.yaml     what would be, were these rules applied
+  sudo portmap doctor --rules new.yaml     what would be found if these rules were applied
   sudo portmap doctor --probe              with real connections, after asking
   sudo portmap doctor -o json")]
     Doctor(Doctor),
@@ -168,7 +168,7 @@ Examples:
   sudo portmap trace --count 3 --timeout 5m 443 53/udp
   sudo portmap trace -o json 80
 
-It is read-only for everybody else: a table of its own marks the first packets of new
+It changes nothing for other traffic: a table of its own marks the first packets of new
 connections, and is removed with the command, however that ends.")]
     Trace(Trace),
     /// Run a command, and map ports to it for as long as it lives.
@@ -235,7 +235,7 @@ Examples:
   sudo portmap restore
   sudo portmap restore --if-missing        only if the kernel has no table of portmap")]
     Restore(Restore),
-    /// Take up the rules in /etc/portmap and keep them for boot; used by the boot service.
+    /// Apply the rules in /etc/portmap and keep them for boot; used by the boot service.
     ///
     /// All files are checked first, and nothing is changed if one is wrong. If there are none, or if
     /// another program has removed portmap's table, the persisted mapping is restored instead.
@@ -367,7 +367,7 @@ pub struct Trace {
     /// Ports of this host, as in 80, 53/udp, 6000-6063 or http [default: all that are mapped]
     #[arg(value_name = "PORT")]
     pub ports: Vec<String>,
-    /// Tell of N connections.
+    /// Report N connections.
     #[arg(long, short, value_name = "N", default_value_t = NonZeroU32::MIN)]
     pub count: NonZeroU32,
     /// Wait no longer than TIME.
@@ -392,15 +392,15 @@ impl Apply {
 
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Say in one line whether everything is as it should be; exit with code 1 if not: the table
+    /// Report in one line whether everything is as it should be; exit with code 1 if not: the table
     /// was removed or changed, a trial is running, or boot would restore something else.
     #[arg(long, conflicts_with = "watch")]
     pub check: bool,
-    /// Show it again and again, with connections per second, until Ctrl-C or `q`; with -o json, one
-    /// document per line.
+    /// Keep showing it, with connections per second, until Ctrl-C or `q`; with -o json, one document
+    /// per line.
     #[arg(long, short)]
     pub watch: bool,
-    /// With --watch: the time between two looks (100ms to 1h).
+    /// With --watch: the time between updates (100ms to 1h).
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval, requires = "watch")]
     pub interval: Duration,
 }
@@ -441,7 +441,7 @@ pub struct Show {
 
 #[derive(Debug, Args)]
 pub struct Persist {
-    /// Restore nothing at boot any more.
+    /// Stop restoring a mapping at boot.
     #[arg(long)]
     pub off: bool,
 }
@@ -461,7 +461,7 @@ pub struct Clear {
     /// Exit with code 2 if there were changes; with --dry-run, if there are.
     #[arg(long)]
     pub detailed_exitcode: bool,
-    /// Restore nothing at boot any more, either.
+    /// Also stop restoring a mapping at boot.
     #[arg(long, conflicts_with_all = ["dry_run", "no_history"])]
     pub persist: bool,
     /// Do not record a generation.

@@ -147,9 +147,14 @@ fn not_a_mapping(text: &str) -> Complaint {
             .help("a mapping has no address here: write a file, and select it by `addresses`");
     }
     let port = text.trim_end_matches([':', ' ']);
-    if ports::ports(port.split('/').next().unwrap_or_default()).is_ok() {
+    if let Ok(ports) = ports::ports(port.split('/').next().unwrap_or_default()) {
         let message = format!("{} has no target", quoted(text));
-        return Complaint::new(message).help(format!("write it after a colon: `{port}:3000`"));
+        // An example that would be refused, or map a port to itself, is none.
+        let help = match ports.span() == 0 && port != "3000" {
+            true => format!("write it after a colon: `{port}:3000`"),
+            false => FORM.to_owned(),
+        };
+        return Complaint::new(message).help(help);
     }
     if let Some(target) = text.strip_prefix(':').filter(|target| is_target(target)) {
         let message = format!("{} has no port before the colon", quoted(text));
