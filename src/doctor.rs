@@ -8,6 +8,7 @@ mod around;
 pub mod examine;
 pub mod facts;
 pub mod finding;
+pub mod firewalls;
 pub mod foresee;
 mod holder;
 mod machine;

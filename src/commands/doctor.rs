@@ -8,15 +8,17 @@ use crate::commands::failure::Result;
 use crate::commands::{engine, input, probe, services};
 use crate::doctor::examine::examine;
 use crate::doctor::facts::{Boot, Facts, Files, Subject, Sysctls, Table};
+use crate::doctor::firewalls::Firewalls;
 use crate::doctor::foresee;
 use crate::engine::{Condition, Engine};
+use crate::firewall::Rulesets;
 use crate::formats::rules::{self, Names};
 use crate::host::boot::{AtBoot, System};
 use crate::host::files::{self, DIRECTORY};
 use crate::host::services::Services;
 use crate::host::trust::Caller;
-use crate::host::{capabilities, sysctls, user};
-use crate::kernel::Netlink;
+use crate::host::{capabilities, network, sysctls, user};
+use crate::kernel::{Netlink, firewall};
 use crate::mapping::MappingSet;
 use crate::ui::Ui;
 
@@ -49,6 +51,7 @@ fn judge(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result<bool> {
         Some(engine) => ui.timed("look at this host", || engine.surroundings(&mapping, &asked)),
         None => foresee::Facts::unseen(),
     };
+    let interfaces: Vec<_> = around.interfaces.iter().map(|i| i.name.clone()).collect();
     let facts = Facts {
         asked,
         mapping,
@@ -63,6 +66,7 @@ fn judge(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result<bool> {
             reserved: sysctls::reserved(),
             conntrack: sysctls::conntrack(),
         },
+        firewalls: firewalls(ui, &interfaces),
         capable: capabilities::interpreters().iter().map(|p| p.display().to_string()).collect(),
         problems: condition.problems,
     };
@@ -84,6 +88,15 @@ fn look<'u>(ui: &'u Ui, common: &Common) -> Result<(Option<Engine<'u, Netlink>>,
             None => Err(error.into()),
         },
     }
+}
+
+fn firewalls(ui: &Ui, interfaces: &[String]) -> Firewalls {
+    let indexes = interfaces.iter().filter_map(|name| Some((name.clone(), network::index(name)?)));
+    let (rulesets, unseen) = match ui.timed("read all rules", firewall::read) {
+        Ok(rulesets) => (rulesets, None),
+        Err(e) => (Rulesets::default(), Some(e.to_string())),
+    };
+    Firewalls { rulesets, indexes: indexes.collect(), unseen }
 }
 
 fn named_rules(ui: &Ui, files: &[PathBuf]) -> Result<Option<MappingSet>> {

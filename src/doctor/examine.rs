@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::facts::{Facts, Subject, Table};
 use super::finding::{Code, Finding, Severity};
+use super::firewalls::{self, Obstacle};
 use super::foresee::{EACH_MAX, listener_shadowed, shadowed, shortened, unreached};
 use super::holder::Holder;
 use super::reach::{self, From, Reach};
@@ -66,12 +67,17 @@ fn protocol<S: Serializer>(protocol: &Protocol, serializer: S) -> Result<S::Ok, 
 /// Mappings whose paths are told, at most, unless they are asked for.
 const PATHS_MAX: usize = 64;
 
+/// Mappings for which all rules of this host are gone through, at most: each path of each is a walk.
+const WALKED_MAX: usize = 64;
+
 pub fn examine(facts: &Facts) -> Examination {
     let is_asked = |m: &&Mapping| facts.asked.is_empty() || facts.asked.contains(&m.service);
     let mappings: Vec<&Mapping> = facts.mapping.iter().filter(is_asked).collect();
-    let judged: Vec<_> = mappings.iter().map(|m| Judged::of(m, facts)).collect();
+    let walked = mappings.iter().enumerate();
+    let judged: Vec<_> = walked.map(|(at, m)| Judged::of(m, facts, at < WALKED_MAX)).collect();
     let same = |a: &Judged, b: &Judged| {
-        (&a.reach, &a.shadowed, &a.absent) == (&b.reach, &b.shadowed, &b.absent)
+        (&a.reach, &a.shadowed, &a.absent, &a.obstacles)
+            == (&b.reach, &b.shadowed, &b.absent, &b.obstacles)
     };
     let mut findings = not_mapped(facts);
     for (run, part) in fold(&judged, |j| j.mapping, same) {
@@ -96,13 +102,23 @@ struct Judged<'a> {
     reach: Reach,
     shadowed: Vec<Holder>,
     absent: Absent,
+    /// What rules of others do with its clients; empty if they let all of them in.
+    obstacles: Vec<Obstacle>,
 }
 
 impl<'a> Judged<'a> {
-    fn of(mapping: &'a Mapping, facts: &Facts) -> Self {
+    fn of(mapping: &'a Mapping, facts: &Facts, is_walked: bool) -> Self {
         let around = &facts.around;
+        let obstacles = match is_walked && facts.firewalls.unseen.is_none() {
+            true => {
+                let paths = reach::paths(mapping, &around.interfaces);
+                facts.firewalls.obstacles(mapping, &paths, &around.interfaces)
+            }
+            false => Vec::new(),
+        };
         Self {
             mapping,
+            obstacles,
             reach: reach::reach(mapping, &around.listening, &around.interfaces),
             shadowed: shadowed(mapping, around),
             absent: Absent::of(mapping, &around.interfaces),
@@ -118,7 +134,16 @@ impl<'a> Judged<'a> {
             let (answer, because) = match (not_there, &self.reach) {
                 (Some(code), _) => (Answer::No, Some(code)),
                 (None, Reach::Unknown) => (Answer::Unknown, None),
-                (None, _) if served => (Answer::Yes, None),
+                (None, _) if served => {
+                    let is_it = |o: &&Obstacle| (o.from, o.address) == (from, address);
+                    match self.obstacles.iter().find(is_it) {
+                        None => (Answer::Yes, None),
+                        Some(obstacle) if obstacle.is_certain() => {
+                            (Answer::No, Some(obstacle.code()))
+                        }
+                        Some(obstacle) => (Answer::Unknown, Some(obstacle.code())),
+                    }
+                }
                 (None, _) => (Answer::No, of_listener),
             };
             let Service { port, protocol } = self.mapping.service;
@@ -145,6 +170,7 @@ fn of_run(run: &Run<'_>, judged: &Judged<'_>, facts: &Facts) -> Vec<Finding> {
         findings.push(listener_shadowed(run, &judged.shadowed));
     }
     findings.extend(judged.absent.findings(&run.service()));
+    findings.extend(firewalls::findings(&run.service(), &judged.obstacles));
     findings.extend(machine::target_takeable(run, &facts.sysctls));
     for finding in &mut findings {
         finding.port = Some(run.first.service.port.get());
@@ -203,6 +229,13 @@ fn unseen(facts: &Facts, mappings: &[&Mapping]) -> Vec<String> {
         unseen.push(format!("what is active: {why}"));
     }
     unseen.extend(facts.problems.iter().cloned());
+    match &facts.firewalls.unseen {
+        Some(why) => unseen.push(format!("what firewalls do: {why}")),
+        None if mappings.len() > WALKED_MAX => unseen.push(format!(
+            "what firewalls do with all but the first {WALKED_MAX} ports: name the ports to ask for"
+        )),
+        None => {}
+    }
     let mut protocols: Vec<_> = mappings.iter().map(|m| m.service.protocol).collect();
     protocols.dedup();
     for protocol in protocols {

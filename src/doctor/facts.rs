@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::firewalls::Firewalls;
 use super::foresee;
 use crate::mapping::{GenerationId, MappingSet, Service};
 
@@ -18,6 +19,8 @@ pub struct Facts {
     pub boot: Boot,
     pub files: Files,
     pub sysctls: Sysctls,
+    /// The rules of others.
+    pub firewalls: Firewalls,
     /// Interpreters that may bind privileged ports, whatever script they run.
     pub capable: Vec<String>,
     /// What of the history cannot be read.

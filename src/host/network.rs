@@ -31,6 +31,11 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     Ok(interfaces)
 }
 
+/// The index of an interface (if_nametoindex(3)); `None` if there is none of that name any more.
+pub fn index(name: &str) -> Option<u32> {
+    nix::net::if_::if_nametoindex(name).ok()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -190,3 +190,54 @@ fn a_kernel_without_nftables_is_recognised() {
     let outcome = host.portmap_injected("socket", "error=EPROTONOSUPPORT", 1, ["doctor", "-ojson"]);
     assert_eq!(codes(&outcome.hits()), ["kernel-lacks"]);
 }
+
+/// A firewall sees the port after the translation: one that lets in 80 alone keeps everybody out.
+#[test]
+fn a_firewall_that_keeps_clients_out_is_named_with_what_lets_them_in() {
+    let world = World::new();
+    let (host, client) = (&world.host, &world.client);
+    let _app = host.serve("app", 3000);
+    host.portmap(["apply", "80:3000"]).run().succeeds();
+    let firewall = |rules: &str| {
+        host.nft_script(&format!(
+            "table inet fw {{}}
+            delete table inet fw
+            table inet fw {{ chain input {{
+                type filter hook input priority 0; policy drop;
+                iifname lo accept
+                ct state established,related accept
+                meta l4proto icmpv6 accept
+                {rules}
+            }}
+            }}"
+        ));
+    };
+    firewall("ct status dnat accept");
+    assert_eq!(found(host, &["80"]), ["not-persisted"]);
+    assert!(client.tcp_ask("192.0.2.1:80").is_ok());
+
+    firewall("tcp dport 80 accept");
+    let outcome = host.portmap(["doctor", "-ojson", "80"]).run().fails_with(1);
+    assert_eq!(codes(&outcome), ["firewall-blocks", "not-persisted"], "{outcome}");
+    let document = outcome.json();
+    let finding = &document["findings"][0];
+    assert_eq!(finding["evidence"]["table"], "fw");
+    let paths = document["paths"].as_array().unwrap();
+    let outside = paths.iter().find(|path| path["address"] == "192.0.2.1").unwrap();
+    assert_eq!((&outside["from"], &outside["answer"]), (&"outside".into(), &"no".into()));
+    assert!(client.tcp_ask("192.0.2.1:80").is_err());
+
+    for remedy in finding["remedy"].as_array().unwrap() {
+        let command = remedy["command"].as_str().unwrap().trim_start_matches("sudo ");
+        host.output(host.command("sh").args(["-c", command]), "");
+    }
+    assert!(client.tcp_ask("192.0.2.1:80").is_ok(), "{outcome}");
+    assert_eq!(found(host, &["80"]), ["not-persisted"]);
+
+    firewall("ip saddr 192.0.2.2 ct status dnat accept");
+    // IPv6 clients are kept out for sure; of the others it depends on who they are.
+    let said = host.portmap(["doctor", "80"]).run().fails_with(1);
+    assert!(said.stdout.contains("[firewall-unknown]"), "{said}");
+    assert!(said.stdout.contains("cannot tell: firewall-unknown"), "{said}");
+    assert!(said.stdout.contains("sudo portmap trace 80"), "{said}");
+}
