@@ -5,7 +5,6 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, id};
 use std::thread;
@@ -284,8 +283,8 @@ fn the_recipe_for_a_container_maps_inside_of_it() {
     let (host, container) = (Namespace::new(), Namespace::new());
     let _apps = [host.serve("host", 3000), container.serve("container", 3000)];
     let mut process = container.command("sleep").arg("60").spawn().unwrap();
-    let podman = host.file("bin/podman", &format!("#!/bin/sh\necho {}\n", process.id()));
-    fs::set_permissions(podman, fs::Permissions::from_mode(0o755)).unwrap();
+    let podman = host.file("podman.sh", &format!("#!/bin/sh\necho {}\n", process.id()));
+    host.executable(podman, "bin/podman");
     let state = host.dir().join("container");
     let command = recipe.replace("/var/lib/portmap-app", state.to_str().unwrap());
     assert_eq!(type_in(&host, &command), "+ 80/tcp -> 3000\n1 added; generation 1 is active\n");

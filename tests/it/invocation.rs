@@ -11,10 +11,7 @@ use crate::support::{Namespace, namespace, needs_other_users};
 
 /// A copy of the program where everybody can execute it.
 fn copy(host: &Namespace) -> PathBuf {
-    let path = host.dir().join("portmap");
-    fs::copy(PROGRAM, &path).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path
+    host.executable(PROGRAM, "portmap")
 }
 
 #[test]
@@ -111,13 +108,13 @@ fn root_shows_nothing_of_a_file_that_its_caller_may_not_read() {
 fn a_program_that_it_runs_gets_no_descriptor_and_no_variable_of_its() {
     let host = Namespace::new();
     let dir = host.dir().display();
-    let fake = host.file(
-        "systemctl",
+    let script = host.file(
+        "systemctl.sh",
         &format!(
             "#!/bin/sh\nenv >>{dir}/env\nfor fd in /proc/$$/fd/*; do readlink $fd; done >>{dir}/fds\n"
         ),
     );
-    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+    let fake = host.executable(script, "systemctl");
     let mounts = format!(
         "unset PORTMAP_STATE_DIR; mount -t tmpfs -o mode=755 none /run; \
          mkdir -p /run/systemd/system; mount -t tmpfs -o mode=755 none /etc/systemd/system; echo [Service] >/etc/systemd/system/portmap-nft.service; \

@@ -231,8 +231,7 @@ fn a_service_needs_one_capability_and_no_root() {
     let host = Namespace::new();
     // As systemd does with `User=` and `AmbientCapabilities=CAP_NET_ADMIN`. The program is copied:
     // a user may not be able to reach the directory where it was built.
-    let program = host.dir().join("portmap");
-    std::fs::copy(PROGRAM, &program).unwrap();
+    let program = host.executable(PROGRAM, "portmap");
     let mut command = host.command("setpriv");
     command.args(["--reuid=1", "--regid=1", "--clear-groups", "--bounding-set=-all,+net_admin"]);
     command.args(["--inh-caps=-all,+net_admin", "--ambient-caps=+net_admin"]).arg(program);

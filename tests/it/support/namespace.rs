@@ -231,6 +231,17 @@ impl Namespace {
         self.dir.path()
     }
 
+    /// An executable copy of a file, by a process of its own. While a thread of the tests has a
+    /// file open for writing, a command that another thread starts at that moment has it open too,
+    /// and until that is executed nobody else can execute the file (ETXTBSY of execve(2)).
+    #[track_caller]
+    pub fn executable(&self, from: impl AsRef<Path>, name: &str) -> PathBuf {
+        let path = self.dir().join(name);
+        let mut install = self.command("install");
+        self.output(install.args(["-D", "-m", "755"]).arg(from.as_ref()).arg(&path), "");
+        path
+    }
+
     /// Writes a file that only its owner may write and everybody may read, and its directory.
     #[track_caller]
     pub fn file(&self, name: &str, text: &str) -> PathBuf {
