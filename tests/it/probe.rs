@@ -138,15 +138,23 @@ fn nothing_of_a_probe_outlives_its_process() {
         "table inet fw { chain input { type filter hook input priority 0; tcp dport 3000 drop; }; }",
     );
     for signal in ["-INT", "-KILL"] {
-        let mut probe = host.command(PROGRAM);
-        probe.args(["doctor", "--probe", "--yes"]).stdout(Stdio::null()).stderr(Stdio::null());
-        probe.env("PORTMAP_STATE_DIR", host.dir().join("state"));
-        let mut probe = probe.spawn().unwrap();
-        wait_until("the probe has its interface", || {
-            host.ip("link show").contains("portmap-probe")
+        // On a busy machine a probe can be over before its interface is noticed here: once more then.
+        let is_killed = (0..10).any(|_| {
+            let mut probe = host.command(PROGRAM);
+            probe.args(["doctor", "--probe", "--yes"]).stdout(Stdio::null()).stderr(Stdio::null());
+            probe.env("PORTMAP_STATE_DIR", host.dir().join("state"));
+            let mut probe = probe.spawn().unwrap();
+            wait_until("the probe has its interface, or is over", || {
+                let is_there = host.ip("link show").contains("portmap-probe");
+                is_there || probe.try_wait().unwrap().is_some()
+            });
+            host.output(
+                host.command("sh").args(["-c", "kill $0 $1 || :", signal, &probe.id().to_string()]),
+                "",
+            );
+            probe.wait().unwrap().code().is_none()
         });
-        host.output(host.command("kill").args([signal, &probe.id().to_string()]), "");
-        assert_eq!(probe.wait().unwrap().code(), None);
+        assert!(is_killed, "no probe was killed by {signal}");
         wait_until("everything goes with the process", || !host.has_traces_of_a_probe());
     }
 }
