@@ -137,7 +137,7 @@ fn nothing_of_a_probe_outlives_its_process() {
     host.nft_script(
         "table inet fw { chain input { type filter hook input priority 0; tcp dport 3000 drop; }; }",
     );
-    for signal in ["-INT", "-KILL"] {
+    for signal in ["-TERM", "-KILL"] {
         // On a busy machine a probe can be over before its interface is noticed here: once more then.
         let is_killed = (0..10).any(|_| {
             let mut probe = host.command(PROGRAM);
