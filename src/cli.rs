@@ -2,25 +2,29 @@
 
 #![forbid(unsafe_code)]
 
+mod boot;
+mod change;
+mod common;
 mod history;
+mod input;
+mod inspect;
+mod pages;
 mod run;
 mod schema;
 mod values;
 
-pub use values::{Color, Format};
+use clap::{Parser, Subcommand};
 
-use std::num::NonZeroU32;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-
-use crate::mapping::Point;
-
+pub use boot::{Persist, Restore};
+pub use change::{Apply, Clear, Confirm, Rollback};
+pub use common::Common;
 pub use history::HistoryArgs;
+pub use input::{Input, Plan, Render, Script};
+pub use inspect::{Doctor, Show, Status, Trace};
+pub use pages::{Completions, Man};
 pub use run::Run;
 pub use schema::{Document, Schema};
-use values::{parse_generation, parse_interval, parse_time, parse_trial_time};
+pub use values::{Color, Format};
 
 /// Serve privileged ports from an ordinary user's process.
 ///
@@ -52,41 +56,6 @@ pub struct Cli {
     pub common: Common,
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// Options of every command.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Common options")]
-pub struct Common {
-    /// Print text for people, one JSON document, or (status only) metrics for Prometheus.
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
-    pub output: Format,
-    /// The same as `--output json`.
-    #[arg(long, global = true, hide = true)]
-    pub json: bool,
-    /// Print only errors, and what was asked for.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub quiet: bool,
-    /// Print each step, and how long it takes.
-    #[arg(short, long, global = true)]
-    pub verbose: bool,
-    /// When to use colour; `auto` means on a terminal, unless NO_COLOR is set.
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
-    pub color: Color,
-    /// The directory of the history.
-    #[arg(
-        long,
-        global = true,
-        env = "PORTMAP_STATE_DIR",
-        default_value = "/var/lib/portmap",
-        value_name = "DIR",
-        value_hint = ValueHint::DirPath,
-        hide_env_values = true
-    )]
-    pub state_dir: PathBuf,
-    /// How long to wait for another portmap that is making a change.
-    #[arg(long, global = true, default_value = "5s", value_parser = parse_time, value_name = "TIME")]
-    pub wait: Duration,
 }
 
 #[derive(Debug, Subcommand)]
@@ -279,208 +248,4 @@ In an editor with a YAML language server, begin the file with:
     /// Print the version.
     #[command(hide = true)]
     Version,
-}
-
-/// Which files to read.
-#[derive(Clone, Debug, Args)]
-pub struct Input {
-    /// Rules files, directories of them (*.yaml, *.yml), or - for standard input [default: /etc/portmap]
-    #[arg(value_name = "FILE", value_hint = ValueHint::AnyPath)]
-    pub files: Vec<PathBuf>,
-    /// Treat warnings as errors, those about what a change would lead to on this host included.
-    #[arg(long)]
-    pub strict: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Render {
-    #[command(flatten)]
-    pub input: Input,
-    /// The program that reads the output.
-    #[arg(long, value_enum, default_value_t, value_name = "PROGRAM")]
-    pub format: Script,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Script {
-    /// nft -f
-    #[default]
-    Nft,
-    /// iptables-restore --noflush (IPv4)
-    Iptables,
-    /// ip6tables-restore --noflush (IPv6)
-    Ip6tables,
-}
-
-#[derive(Debug, Args)]
-pub struct Plan {
-    #[command(flatten)]
-    pub input: Input,
-    /// Exit with code 2 if there are changes.
-    #[arg(long)]
-    pub detailed_exitcode: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Apply {
-    #[command(flatten)]
-    pub input: Input,
-    /// Only show what would change.
-    #[arg(long, short = 'n', conflicts_with_all = ["persist", "confirm"])]
-    pub dry_run: bool,
-    /// Exit with code 2 if there were changes; with --dry-run, if there are.
-    #[arg(long)]
-    pub detailed_exitcode: bool,
-    /// Restore the mapping after a reboot.
-    #[arg(long)]
-    pub persist: bool,
-    /// Apply for TIME (1s to 24h), then revert automatically unless confirmed.
-    #[arg(long, value_name = "TIME", value_parser = parse_trial_time)]
-    pub confirm: Option<Duration>,
-    /// Reason, recorded in the history.
-    #[arg(long, short, value_name = "TEXT")]
-    pub message: Option<String>,
-    /// Apply without recording a generation; it cannot be rolled back.
-    #[arg(long, conflicts_with_all = ["persist", "confirm"])]
-    pub no_history: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Doctor {
-    /// Ports of this host, as in 80, 53/udp, 6000-6063 or http [default: all that are mapped]
-    #[arg(value_name = "PORT")]
-    pub ports: Vec<String>,
-    /// Examine these rules instead of what is active; can be given several times.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
-    pub rules: Vec<PathBuf>,
-    /// Also connect to the ports, from here and, through a short-lived network namespace, from
-    /// outside, and tell what each client gets; with -o json, that alone.
-    #[arg(long, conflicts_with = "rules")]
-    pub probe: bool,
-    /// With --probe: do not ask before connecting.
-    #[arg(long, short, requires = "probe")]
-    pub yes: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Trace {
-    /// Ports of this host, as in 80, 53/udp, 6000-6063 or http [default: all that are mapped]
-    #[arg(value_name = "PORT")]
-    pub ports: Vec<String>,
-    /// Report N connections.
-    #[arg(long, short, value_name = "N", default_value_t = NonZeroU32::MIN)]
-    pub count: NonZeroU32,
-    /// Wait no longer than TIME.
-    #[arg(long, short, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
-    pub timeout: Duration,
-}
-
-impl Apply {
-    /// The files in the default directory, restored at boot from now on.
-    pub fn of_default_directory() -> Self {
-        Self {
-            input: Input { files: Vec::new(), strict: false },
-            dry_run: false,
-            detailed_exitcode: false,
-            persist: true,
-            confirm: None,
-            message: Some("reload".to_owned()),
-            no_history: false,
-        }
-    }
-}
-
-#[derive(Debug, Args)]
-pub struct Status {
-    /// Report in one line whether everything is as it should be; exit with code 1 if not: the table
-    /// was removed or changed, a trial is running, or boot would restore something else.
-    #[arg(long, conflicts_with = "watch")]
-    pub check: bool,
-    /// Keep showing it, with connections per second, until Ctrl-C or `q`; with -o json, one document
-    /// per line.
-    #[arg(long, short)]
-    pub watch: bool,
-    /// With --watch: the time between updates (100ms to 1h).
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval, requires = "watch")]
-    pub interval: Duration,
-}
-
-#[derive(Debug, Args)]
-pub struct Confirm {
-    /// Also restore the mapping after a reboot.
-    #[arg(long)]
-    pub persist: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Rollback {
-    /// The generation to go back to; 0 is the empty one, before the first apply [default: the one
-    /// before]
-    #[arg(value_name = "N", value_parser = parse_generation)]
-    pub number: Option<Point>,
-    /// The same as N.
-    #[arg(long, value_name = "N", value_parser = parse_generation, conflicts_with = "number")]
-    pub to: Option<Point>,
-    /// Only show what would change.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Exit with code 2 if there were changes; with --dry-run, if there are.
-    #[arg(long)]
-    pub detailed_exitcode: bool,
-    /// Reason, recorded in the history.
-    #[arg(long, short, value_name = "TEXT")]
-    pub message: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct Show {
-    /// The number of the generation [default: the active one]
-    #[arg(value_name = "N", value_parser = parse_generation)]
-    pub number: Option<Point>,
-}
-
-#[derive(Debug, Args)]
-pub struct Persist {
-    /// Stop restoring a mapping at boot.
-    #[arg(long)]
-    pub off: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Restore {
-    /// Do nothing if portmap's table already exists.
-    #[arg(long)]
-    pub if_missing: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Clear {
-    /// Only show what would change.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Exit with code 2 if there were changes; with --dry-run, if there are.
-    #[arg(long)]
-    pub detailed_exitcode: bool,
-    /// Also stop restoring a mapping at boot.
-    #[arg(long, conflicts_with_all = ["dry_run", "no_history"])]
-    pub persist: bool,
-    /// Do not record a generation.
-    #[arg(long)]
-    pub no_history: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Completions {
-    #[arg(value_enum)]
-    pub shell: clap_complete::Shell,
-}
-
-#[derive(Debug, Args)]
-pub struct Man {
-    /// A command's name, or `rules` for the file format [default: portmap itself]
-    #[arg(value_name = "PAGE")]
-    pub page: Option<String>,
-    /// Write all pages to DIR/man8 and DIR/man5.
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "page")]
-    pub output_dir: Option<PathBuf>,
 }
