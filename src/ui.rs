@@ -13,6 +13,7 @@ mod doctor;
 pub mod escape;
 pub mod failure;
 pub mod history;
+mod json;
 pub mod mapping;
 mod observer;
 pub mod probe;
@@ -124,7 +125,7 @@ impl Ui {
 
     /// One document with its version, to standard output.
     pub fn print_json(&self, document: &impl Serialize) -> anyhow::Result<()> {
-        let mut text = serde_json::to_string_pretty(document).context("write JSON")?;
+        let mut text = json::pretty(document).context("write JSON")?;
         text.push('\n');
         self.print(text)
     }

@@ -14,6 +14,7 @@ use crate::cli::{Cli, Completions};
 use crate::commands::failure::{Failure, Result};
 use crate::history::{self, History};
 use crate::host::environment;
+use crate::ui::escape::visible;
 use crate::ui::{Settings, Ui};
 
 /// Set by the script, to the name of the shell.
@@ -107,7 +108,7 @@ fn generations() -> Vec<CompletionCandidate> {
     let candidate = |(order, header): (usize, &history::Header)| {
         let time = humantime::format_rfc3339_seconds(header.time);
         let what = match &header.message {
-            Some(message) => format!("{time} {} {message}", header.command),
+            Some(message) => format!("{time} {} {}", header.command, visible(message)),
             None => format!("{time} {}", header.command),
         };
         CompletionCandidate::new(header.number.to_string())

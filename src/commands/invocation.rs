@@ -1,5 +1,7 @@
 //! Under whose privileges portmap was started.
 
+use std::env;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
@@ -9,6 +11,7 @@ use nix::unistd::Uid;
 use crate::cli::Cli;
 use crate::host::environment;
 use crate::kernel::secure;
+use crate::ui::escape::{is_hidden, visible};
 use crate::ui::{Settings, Ui};
 
 /// To be called first. An exit code, if portmap is not to run at all.
@@ -36,10 +39,34 @@ pub fn begin() -> Option<ExitCode> {
 /// This process's command line; the environment, for options that are not given, only if it is
 /// believed.
 pub fn read() -> Result<Cli, clap::Error> {
+    let words: Vec<_> = env::args_os().collect();
+    parse(&words).map_err(|error| presentable(error, &words))
+}
+
+fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
     let mut command = Cli::command();
     if !environment::is_believed() {
         command = command.mut_arg("state_dir", |dir| dir.env(Resettable::Reset));
     }
-    let mut matches = command.clone().try_get_matches()?;
+    let mut matches = command.clone().try_get_matches_from(words)?;
     Cli::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut command))
+}
+
+/// clap repeats words of the command line as they are, amid colours of its own. They may be names
+/// of files that somebody else chose, and command the terminal: then the same is said of the words
+/// as they can be shown.
+fn presentable(error: clap::Error, words: &[OsString]) -> clap::Error {
+    let texts: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    if !texts.iter().any(|text| text.contains(is_hidden)) {
+        return error;
+    }
+    let texts: Vec<OsString> = texts.iter().map(|text| visible(text).into()).collect();
+    match parse(&texts) {
+        Err(same) if same.kind() == error.kind() => same,
+        _ => {
+            let plain = error.render().to_string();
+            let lines: Vec<_> = plain.lines().map(visible).collect();
+            clap::Error::raw(error.kind(), lines.join("\n").trim_start_matches("error: "))
+        }
+    }
 }

@@ -20,7 +20,7 @@ pub fn visible(text: &str) -> String {
 /// Control characters, and those that reorder or hide text: the format characters (general category
 /// Cf) and the line separators of Unicode, its fillers, and the supplementary variation selectors
 /// (Unicode Technical Report 36, Unicode Standard Annex 9).
-fn is_hidden(c: char) -> bool {
+pub fn is_hidden(c: char) -> bool {
     let is_format = matches!(c,
         '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}'
         | '\u{8e2}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{JSON_VERSION, Ui};
+use super::{JSON_VERSION, Ui, json};
 use crate::formats::diagnostic::{Diagnostic, Severity};
 
 #[derive(Serialize)]
@@ -16,7 +16,7 @@ struct Errors<'a> {
 /// The `errors` document, on standard error.
 pub fn print_document(errors: &[Diagnostic]) {
     let document = Errors { version: JSON_VERSION, errors };
-    if let Ok(text) = serde_json::to_string_pretty(&document) {
+    if let Ok(text) = json::pretty(&document) {
         // There is nowhere left to report that standard error is gone.
         let _ = writeln!(io::stderr().lock(), "{text}");
     }

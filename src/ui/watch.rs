@@ -14,7 +14,7 @@ use super::escape::visible;
 use super::remark::Remark;
 use super::status::{document, remarks, runs, table};
 use super::wrap::wrapped;
-use super::{Format, Ui};
+use super::{Format, Ui, json};
 use crate::engine::{Event, Observer, Status};
 
 pub use rates::Rates;
@@ -83,7 +83,7 @@ impl Watch<'_> {
         let counted = counted(status);
         self.rates.update(&counted, Instant::now());
         let shown = if self.ui.is_json() {
-            let mut line = serde_json::to_string(&document(status, &counted))?;
+            let mut line = json::line(&document(status, &counted))?;
             line.push('\n');
             write(&line)
         } else {

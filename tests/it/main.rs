@@ -10,6 +10,7 @@ mod connections;
 mod docs;
 mod doctor;
 mod earlier_build;
+mod escape_codes;
 mod examples;
 mod firewalls;
 mod foreseen;
