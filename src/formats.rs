@@ -10,4 +10,4 @@ pub mod iptables;
 pub mod rules;
 mod shell;
 
-pub use shell::shell_quoted;
+pub use shell::{is_nft_word, shell_quoted};

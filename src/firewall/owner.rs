@@ -1,5 +1,6 @@
 //! Who keeps a table, and what to type there to let a connection in.
 
+use crate::formats::is_nft_word;
 use crate::mapping::Protocol;
 
 use super::connection::{Connection, Leg};
@@ -86,6 +87,9 @@ pub fn remedy(
     let Some((chain, base)) = entry(table, hook, spot) else { return Vec::new() };
     let tracked = base.priority > -100 || criteria.connection.target.is_none();
     let ipv6 = connection.is_ipv6();
+    if !is_nft_word(&table.name) || !is_nft_word(chain) {
+        return Vec::new();
+    }
     match owner {
         Owner::Nft | Owner::Libvirt | Owner::Fail2ban | Owner::Docker => {
             let rule = criteria.nft(tracked);

@@ -14,9 +14,30 @@ pub fn shell_quoted(path: impl AsRef<Path>) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+/// Whether this name of a table or chain is one word to nft (`string` in its scanner), and so to a
+/// shell. The kernel takes any name: typed in a command, `a; flush ruleset` would be two, also in
+/// quotes, as nft reads its arguments as one line.
+pub fn is_nft_word(name: &str) -> bool {
+    let goes_on = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || "_.".contains(c))
+        && name.chars().all(goes_on)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_could_be_a_command_is_not_a_word() {
+        for name in
+            ["a; flush ruleset", "a;b", "a b", "a\u{1b}[2J", "1a", "", "$(reboot)", "é", "-a"]
+        {
+            assert!(!is_nft_word(name), "{name}");
+        }
+        for name in ["filter", "ufw-user-input", "_a/b.c"] {
+            assert!(is_nft_word(name), "{name}");
+        }
+    }
 
     #[test]
     fn only_what_needs_quotes_has_them() {

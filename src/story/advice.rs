@@ -4,6 +4,7 @@ use super::chart::Chart;
 use super::event::Verdict;
 use super::event::{Said, Unreachable};
 use super::tale::{AnswerKind, Decision, Leg, Origin, Outcome, Story};
+use crate::formats::is_nft_word;
 use crate::mapping::Protocol;
 
 impl Story {
@@ -60,7 +61,8 @@ impl Story {
         let is_filter = chart.base(place).is_some_and(|base| base.hook == "input");
         let protocol = self.protocol;
         let port = self.asked.port();
-        if !is_filter || !self.is_translated() {
+        let is_typed = is_nft_word(&place.table) && is_nft_word(&place.chain);
+        if !is_filter || !is_typed || !self.is_translated() {
             return Some(format!("change what decides in {}", by.place));
         }
         let iptables = match (place.family, &*place.table, &*place.chain) {
