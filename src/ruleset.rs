@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 mod base;
+mod between;
 mod checks;
 mod layout;
 mod names;

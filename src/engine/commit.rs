@@ -50,7 +50,7 @@ impl<K: Kernel> Session<'_, K> {
         let table = wanted.table(Some(stamp));
         let observed = self.view.observed();
         let halfway = table.as_ref().filter(|table| table.gate.is_none());
-        let halfway = halfway.and_then(|t| t.beside_trial_of(&observed?.ruleset));
+        let halfway = halfway.and_then(|table| table.between(&observed?.ruleset));
         let next = halfway.as_ref().or(table.as_ref());
         let mut steps = timed(self.observer, "plan", || plan(next, observed));
         if steps.is_empty() {
@@ -61,8 +61,7 @@ impl<K: Kernel> Session<'_, K> {
         let committed = timed(self.observer, "commit", || self.kernel.commit(&steps, generation));
         match committed {
             Ok(()) if halfway.is_some() => {
-                // A packet may have been sent to the trial's layer just before the gate was
-                // closed; see `Ruleset::beside_trial_of`.
+                // Those that are under way by the rules from before; see `Ruleset::between`.
                 self.kernel.wait_for_packets();
                 self.read_again().map_err(|e| e.at_least(Effect::Partly))?;
                 Ok(Committed::Halfway)
@@ -112,7 +111,7 @@ impl<K: Kernel> Session<'_, K> {
 /// What has become of one attempt.
 enum Committed {
     Done,
-    /// The first of two commits that end a trial.
+    /// The first of two commits.
     Halfway,
     /// Committed, and changed again by another program before it was read back.
     Disturbed,

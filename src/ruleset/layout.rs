@@ -93,7 +93,7 @@ fn lay_zone(ruleset: &mut Ruleset, mapping: &MappingSet, trial: &MappingSet) {
 
 /// The rules of one hook that consult the maps of one layer. The order among them cannot matter,
 /// as no connection is meant by two maps; the one with the plain entries is the first.
-fn lookups(ruleset: &Ruleset, layer: Layer, hook: Hook) -> Vec<Rule> {
+pub(super) fn lookups(ruleset: &Ruleset, layer: Layer, hook: Hook) -> Vec<Rule> {
     let mut rules = Vec::new();
     for name in ruleset.maps.keys().filter(|name| name.layer() == layer) {
         match name {
@@ -152,31 +152,6 @@ impl Ruleset {
     /// Whether rules of an earlier build translate the address too.
     pub fn redirects(&self) -> bool {
         self.chains.values().flatten().any(|rule| matches!(rule, Rule::Redirect(_)))
-    }
-
-    /// This table, with the trial of another one beside it that no packet is sent to any more;
-    /// `None` if that one has no trial that runs.
-    ///
-    /// The way from a trial to the table without it leads over this one. To the kernel a packet
-    /// belongs to the generation in which its first rule was looked up, but a map is looked up in
-    /// the generation of that moment: one that was sent to the trial's layer just before it
-    /// vanished would find the maps there empty, and be refused.
-    pub fn beside_trial_of(&self, other: &Ruleset) -> Option<Ruleset> {
-        let gate = other.trial_gate().filter(|gate| !gate.left.is_zero())?;
-        let mut beside = Ruleset { gate: Some(gate), ..self.clone() };
-        for (name, map) in &other.maps {
-            // What is looked up for the zone is missed by nobody.
-            if name.layer() == Layer::Trial && *name != MapName::Zoned {
-                beside.maps.insert(*name, map.clone());
-            }
-        }
-        for (name, rules) in &other.chains {
-            if name.layer() == Layer::Trial && !matches!(name, ChainName::Zone(_)) {
-                let rules = rules.iter().map(Rule::modern).cloned().collect();
-                beside.chains.insert(*name, rules);
-            }
-        }
-        Some(beside)
     }
 
     /// This table, with all that another one holds of a trial.

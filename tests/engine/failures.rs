@@ -4,7 +4,7 @@ use super::*;
 use nix::libc::EPERM;
 use portmap::engine::{Cause, Effect, Refusal};
 use portmap::host::listeners::{Listener, Listening};
-use portmap::mapping::Port;
+use portmap::mapping::{Port, Scope};
 
 /// Some of the ways to change something, from generation 2 with 1 before it.
 type Command = (&'static str, fn(&Host) -> Result<()>, &'static str);
@@ -153,6 +153,41 @@ fn the_end_of_a_trial_takes_two_commits_and_may_stop_between_them() {
         host.apply("80:6000").unwrap();
         assert_eq!(host.layer(Layer::Trial), "", "{name}");
     }
+}
+
+#[test]
+fn a_mapping_that_moves_is_in_both_places_between_two_commits() {
+    let moves = || {
+        let text = "ports:\n  80: { to: 3000, scope: external }\n".to_owned();
+        Rc::new(rules::parse_stored("test", text).unwrap())
+    };
+    let request = || ApplyRequest { mapping: moves(), input: None, ..request("") };
+    let serves = |host: &Host| {
+        let table = host.kernel.table().unwrap();
+        let scopes = table.ruleset.mapping(Layer::Active);
+        scopes.iter().map(|m| m.selector.scope()).collect::<Vec<_>>()
+    };
+    let before = || Host::with(&["80:3000"]);
+
+    let host = before();
+    host.request(&request()).unwrap();
+    assert_eq!((host.kernel.tried(), serves(&host)), (2, vec![Scope::External]));
+
+    let host = before();
+    host.kernel.refuse(1, EPERM);
+    assert_eq!(fails(host.request(&request())).effect, Effect::Unchanged);
+    assert_eq!(serves(&host), [Scope::Both]);
+
+    let host = before();
+    host.kernel.refuse(2, EPERM);
+    let error = fails(host.request(&request()));
+    assert_eq!(error.effect, Effect::Partly, "{error}");
+    assert_eq!(serves(&host), [Scope::Both, Scope::External], "nobody is refused");
+    let drift = host.drift().unwrap();
+    assert!(drift.contains("80"), "{drift}");
+    // The next command ends it.
+    host.request(&request()).unwrap();
+    assert_eq!((host.drift(), serves(&host)), (None, vec![Scope::External]));
 }
 
 #[test]

@@ -218,8 +218,7 @@ fn nobody_notices_an_apply() {
         asker.wait_for(10);
         world.host.apply("ports: { 80: 3000, 443: 8443 }");
         asker.wait_for(10);
-        // In the same map as before: one that moves to another map can be missed for a moment.
-        world.host.apply("ports: { 80: 3000, 990: { to: 2990, scope: external } }");
+        world.host.apply("ports: { 80: { to: 3000, scope: external }, 990: 2990 }");
         asker.wait_for(10);
         world.host.apply("ports: { 80: 3000 }");
     }
