@@ -30,7 +30,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help deps build-deps build built install uninstall apply demo test firewalls lint bench \
+.PHONY: help deps build-deps build built install uninstall apply demo test walk firewalls lint bench \
         bench-deps dist deb rpm test-install test-boot test-packages test-ansible test-kernels clean
 
 help: ## list the targets
@@ -123,6 +123,13 @@ test: deps ## run all tests
 	tests/hooks/run $(TARGET)/debug/portmap
 	@$(foreach name,$(LEFT_OUT),echo "left out, as it needs root: $(name)";)
 	packaging/private.sh cargo test --locked $(if $(LEFT_OUT),-- $(addprefix --skip ,$(LEFT_OUT)))
+
+# Fails with the seed that walks the same way again: make walk WALK=STEPS:SEED
+WALK       ?= 10000
+walk: deps ## take WALK=STEPS of a random walk, and compare the kernel with a model (writes a record)
+	@mkdir -p tests/records
+	PORTMAP_WALK=$(WALK) PORTMAP_RECORDS=$(abspath tests/records) \
+	  packaging/private.sh cargo test --locked --test it walk:: -- --nocapture
 
 firewalls: deps ## compare what is said of other rulesets with real connections
 	packaging/private.sh cargo test --locked --test it firewalls -- --nocapture

@@ -39,6 +39,7 @@ mod trace;
 mod trial;
 mod trial_udp;
 mod users;
+mod walk;
 
 /// First in a list of failures, this one explains the others.
 #[test]

@@ -11,7 +11,7 @@ use crate::support::portmap::PROGRAM;
 use crate::support::{Namespace, NoAnswer, World, answer, needs_other_users, wait_until};
 
 /// A command under way. It is ended when this is dropped.
-struct Run {
+pub struct Run {
     child: Child,
     stdout: BufReader<ChildStdout>,
 }
@@ -28,7 +28,7 @@ impl Run {
         self.child.id()
     }
 
-    fn kill(&self, signal: Signal) {
+    pub fn kill(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
     }
 
@@ -41,7 +41,7 @@ impl Run {
     }
 
     #[track_caller]
-    fn ends(mut self) -> ExitStatus {
+    pub fn ends(mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 }
@@ -65,7 +65,7 @@ impl Namespace {
 
     /// Starts it, and returns when the command has said `ready`.
     #[track_caller]
-    fn start_run(&self, arguments: &[&str]) -> Run {
+    pub fn start_run(&self, arguments: &[&str]) -> Run {
         let mut run = Run::start(&mut self.run_command(arguments));
         assert_eq!(run.line(), "ready", "{arguments:?}");
         run
@@ -79,7 +79,7 @@ impl Namespace {
     }
 
     #[track_caller]
-    fn has_no_runs_soon(&self) {
+    pub fn has_no_runs_soon(&self) {
         wait_until("the table of a run is gone", || {
             self.tables().iter().all(|name| !name.starts_with("portmap-run"))
         });
@@ -89,7 +89,7 @@ impl Namespace {
 /// Says that it runs, and goes on until its input ends.
 const WAIT: [&str; 4] = ["--", "sh", "-c", "echo ready; read end"];
 
-fn waiting<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+pub fn waiting<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     [arguments, &WAIT].concat()
 }
 

@@ -6,6 +6,7 @@
 //! - [`portmap`]: the program under test, run on a host;
 //! - [`arbitrary`]: any mapping; [`model`]: the kernel's part, without a kernel (tests/engine has it
 //!   behind the program's own door);
+//! - [`record`]: what a long run has counted;
 //! - [`terminal`]: the same at a terminal, with somebody at the keys.
 
 pub mod arbitrary;
@@ -15,6 +16,7 @@ pub mod model;
 pub mod namespace;
 pub mod net;
 pub mod portmap;
+pub mod record;
 pub mod terminal;
 pub mod world;
 

@@ -1,0 +1,318 @@
+//! Commands by chance, one after another, killed ones and other people's doings among them. After
+//! each, the kernel, the history and a small model agree, every client gets the answer that the
+//! model gives, and the exit code told the effect.
+//!
+//! Says its seed when it fails. `PORTMAP_WALK=STEPS[:SEED]` walks as far, and the same way again;
+//! `make walk` goes far, and writes down how far.
+
+pub mod model;
+pub mod rules;
+pub mod stage;
+
+use std::env;
+use std::thread;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use nix::sys::signal::Signal;
+use portmap::mapping::Selector;
+
+use self::model::{Command, Damage, Model};
+use self::rules::{Dice, SERVICES, TARGETS, any_rules};
+use self::stage::Stage;
+use crate::run::{Run, waiting};
+use crate::support::record::record;
+use crate::support::wait_until;
+
+/// So many steps of one host, then another one is walked over.
+const STEPS_OF_A_HOST: usize = 500;
+
+const STEPS: usize = 200;
+
+/// The calls before which a command is killed, and how many of each it may make first.
+const KILLED_AT: [&str; 10] = [
+    "mkdir",
+    "openat",
+    "fchmod",
+    "ftruncate",
+    "write",
+    "fsync",
+    "rename",
+    "sendto",
+    "unlink",
+    "flock",
+];
+const CALLS: usize = 12;
+
+struct Walk {
+    seed: u64,
+    dice: Dice,
+    stage: Stage,
+    model: Model,
+    run: Option<Run>,
+    /// What was done, to be told if it ends badly.
+    done: Vec<String>,
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let Self { seed, done, .. } = self;
+            let steps = done.len();
+            eprintln!("--- the last of {steps} steps; again: PORTMAP_WALK={steps}:{seed}");
+            done.iter().skip(steps.saturating_sub(25)).for_each(|step| eprintln!("{step}"));
+        }
+    }
+}
+
+impl Walk {
+    fn new(seed: u64) -> Self {
+        let (dice, stage, model) = (Dice::new(seed), Stage::new(), Model::default());
+        Self { seed, dice, stage, model, run: None, done: Vec::new() }
+    }
+
+    fn step(&mut self) {
+        match self.dice.below(100) {
+            0..60 => self.command(),
+            60..76 => self.killed(),
+            76..80 => self.flush(),
+            80..84 => self.add_element(),
+            84..88 => self.damage(),
+            88..91 => self.other(),
+            91..97 => self.begin_or_end_run(),
+            97..99 => self.no_step_of_a_run_is_taken_twice(),
+            _ => self.time_is_up(),
+        }
+    }
+
+    fn says(&mut self, what: String) {
+        self.done.push(what);
+    }
+
+    fn any_command(&mut self) -> Command {
+        let dice = &mut self.dice;
+        // Often what there is already, or was.
+        let known: Vec<_> = self.model.generations.values().map(|g| &g.mapping).collect();
+        let known: Vec<_> = known.into_iter().filter(|m| !m.is_empty()).collect();
+        let mapping = match dice.below(4) {
+            0 if !self.model.serving().is_empty() => self.model.serving(),
+            1 if !known.is_empty() => dice.pick(&known).clone(),
+            _ => any_rules(dice),
+        };
+        match dice.below(20) {
+            0..5 => Command::Apply { mapping, persist: false },
+            5 => Command::Apply { mapping, persist: true },
+            6..9 => Command::Try(mapping),
+            9 | 10 => Command::Confirm,
+            11..14 => Command::Rollback(None),
+            14 => {
+                let newest = self.model.next_number();
+                Command::Rollback(Some(dice.next() % (newest + 1)))
+            }
+            15 => Command::Persist,
+            16 => {
+                if dice.one_in(3) {
+                    Command::Forget
+                } else {
+                    Command::Persist
+                }
+            }
+            17 => Command::Restore { if_missing: dice.one_in(2) },
+            18 => Command::Restore { if_missing: false },
+            _ => Command::Clear { persist: dice.one_in(4) },
+        }
+    }
+
+    fn command(&mut self) {
+        let command = self.any_command();
+        self.says(format!("{}", self.stage.words(&command).join(" ")));
+        let outcome = self.stage.run(&command);
+        let (after, says) = self.model.done(&command);
+        let expected = Stage::code(&command, says);
+        assert_eq!(outcome.code, Some(expected), "{command:?}: {outcome}");
+        self.becomes(vec![after]);
+    }
+
+    fn killed(&mut self) {
+        let command = self.any_command();
+        let (call, when) = (self.dice.pick(&KILLED_AT), 1 + self.dice.below(CALLS));
+        let words = self.stage.words(&command).join(" ");
+        self.says(format!("{words}, killed before call {when} of {call}"));
+        let injected = self.stage.injected(&command, call, "signal=KILL", when);
+        let (after, says) = self.model.done(&command);
+        if injected.hit {
+            assert_eq!(injected.outcome.code, None, "{}", injected.outcome);
+            self.becomes(self.model.may_be(&command));
+        } else {
+            let expected = Some(Stage::code(&command, says));
+            assert_eq!(injected.outcome.code, expected, "{command:?}: {}", injected.outcome);
+            self.becomes(vec![after]);
+        }
+        // Nobody deletes the flows of those that were not cleaned up after, up to the next change.
+        self.stage.world.host.conntrack(&["-F"]);
+    }
+
+    /// What is seen is one of these.
+    fn becomes(&mut self, models: Vec<Model>) {
+        let seen = self.stage.look();
+        let mut why = Vec::new();
+        for model in models {
+            match model.agreeing(&seen) {
+                Ok(model) => {
+                    self.model = model;
+                    let step = self.done.last().expect("a step");
+                    return self.stage.ask(&self.model, step);
+                }
+                Err(differs) => why.push(differs),
+            }
+        }
+        panic!("{}: {seen:#?}\n{}", self.done.last().expect("a step"), why.join("\n"));
+    }
+
+    fn flush(&mut self) {
+        let mut after = self.model.clone();
+        let command = self.dice.pick(&["flush ruleset", "delete table inet portmap"]);
+        if command == "flush ruleset" {
+            after.other = false;
+        } else if self.model.table.is_none() {
+            return self.command();
+        }
+        self.says(format!("nft {command}"));
+        self.stage.world.host.nft(command);
+        after.flush();
+        self.becomes(vec![after]);
+        self.stage.world.host.conntrack(&["-F"]);
+    }
+
+    /// To the map of plain mappings, if there is one.
+    fn add_element(&mut self) {
+        let table = self.model.table.as_ref();
+        let is_plain = |m: &portmap::mapping::Mapping| m.selector == Selector::ANYONE;
+        let table = table.filter(|table| {
+            table.trial.is_none()
+                && table.mapping.services().any(|all| all.len() == 1 && is_plain(&all[0]))
+        });
+        let free = table.and_then(|table| {
+            SERVICES.into_iter().find(|service| table.mapping.of(*service).is_empty())
+        });
+        let Some(service) = free else { return self.command() };
+        let to = self.dice.pick(&TARGETS).0;
+        let (protocol, port) = (service.protocol, service.port);
+        let element = format!("add element inet portmap ports {{ {protocol} . {port} : {to} }}");
+        self.says(format!("nft {element}"));
+        self.stage.world.host.nft(&element);
+        let mut after = self.model.clone();
+        after.add_element(service, to);
+        self.becomes(vec![after]);
+    }
+
+    fn damage(&mut self) {
+        let mut after = self.model.clone();
+        let table = after.table.as_mut().filter(|table| table.trial.is_none());
+        let Some(table) = table else { return self.command() };
+        let (command, damage) = match self.dice.below(2) {
+            0 => ("flush chain inet portmap output", Damage::NoOutput),
+            // Of what is made anew as a whole, it is all the same what else is wrong with it.
+            _ if table.damage == Damage::NoOutput => return self.command(),
+            _ => ("add rule inet portmap prerouting tcp dport 9 counter", Damage::Rule),
+        };
+        if table.damage != Damage::None {
+            return self.command();
+        }
+        table.damage = damage;
+        self.says(format!("nft {command}"));
+        self.stage.world.host.nft(command);
+        self.becomes(vec![after]);
+    }
+
+    fn other(&mut self) {
+        let mut after = self.model.clone();
+        after.other = !after.other;
+        self.says(format!("another table: {}", after.other));
+        self.stage.other(after.other);
+        self.becomes(vec![after]);
+    }
+
+    fn begin_or_end_run(&mut self) {
+        let mut after = self.model.clone();
+        let host = &self.stage.world.host;
+        match self.run.take() {
+            Some(run) => {
+                let is_killed = self.dice.one_in(2);
+                if is_killed {
+                    run.kill(Signal::SIGKILL);
+                }
+                run.ends();
+                host.has_no_runs_soon();
+                host.conntrack(&["-F"]);
+                after.run = None;
+                self.done.push(format!("a run ends, killed: {is_killed}"));
+            }
+            None => {
+                let (service, to) = (self.dice.pick(&SERVICES), self.dice.pick(&TARGETS).0);
+                let mapping = format!("{service}:{to}");
+                // 80/tcp:3000
+                let words = waiting(&[&mapping, "--user", "root"]).join(" ");
+                self.done.push(format!("run {words}"));
+                self.run = Some(host.start_run(&waiting(&[&mapping, "--user", "root"])));
+                after.run = Some((service, to));
+            }
+        }
+        self.becomes(vec![after]);
+    }
+
+    fn no_step_of_a_run_is_taken_twice(&mut self) {
+        let Some((service, _)) = self.model.run else { return self.begin_or_end_run() };
+        let mapping = format!("{service}:3000");
+        self.says(format!("run {mapping} beside a run"));
+        let words = ["run", &mapping, "--user", "root", "--", "true"];
+        self.stage.world.host.portmap(words).run().fails_with(1);
+        self.becomes(vec![self.model.clone()]);
+    }
+
+    fn time_is_up(&mut self) {
+        let command = Command::Try(any_rules(&mut self.dice));
+        let (mut after, _) = self.model.done(&command);
+        let is_begun = after.is_on_trial() && !self.model.is_on_trial();
+        if !is_begun {
+            return self.command();
+        }
+        let words = self.stage.words(&command);
+        let words = words.iter().map(|word| if word == "1h" { "1s" } else { word });
+        self.done.push("a trial that ends by itself".to_owned());
+        let host = &self.stage.world.host;
+        host.portmap(words).run().fails_with(2);
+        let left = || host.status()["trial"]["left_seconds"].as_f64();
+        wait_until("the trial ends", || left() == Some(0.0));
+        after.time_is_up();
+        self.becomes(vec![after]);
+    }
+}
+
+/// `PORTMAP_WALK=STEPS[:SEED]`
+fn asked_for() -> (usize, u64) {
+    let any = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
+    let Ok(asked) = env::var("PORTMAP_WALK") else { return (STEPS, any) };
+    let (steps, seed) = asked.split_once(':').unwrap_or((&asked, ""));
+    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|e| panic!("{asked}: {e}"));
+    (number(steps) as usize, if seed.is_empty() { any } else { number(seed) })
+}
+
+#[test]
+fn a_random_walk() {
+    let (steps, seed) = asked_for();
+    let (start, mut connections, mut taken) = (Instant::now(), 0, 0);
+    let mut seed_of_host = seed;
+    while taken < steps {
+        let mut walk = Walk::new(seed_of_host);
+        for _ in 0..STEPS_OF_A_HOST.min(steps - taken) {
+            walk.step();
+            taken += 1;
+        }
+        connections += walk.stage.connections();
+        seed_of_host = walk.dice.next();
+    }
+    let seconds = start.elapsed().as_secs();
+    let counts = [("steps", taken), ("connections", connections), ("seconds", seconds as usize)];
+    record("walk", &counts);
+    println!("{taken} steps, {connections} connections, {seconds} s, seed {seed}");
+}
