@@ -30,7 +30,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help deps build-deps build built install uninstall apply demo test walk firewalls lint bench \
+.PHONY: help deps build-deps build built install uninstall apply demo test walk faults firewalls lint bench \
         bench-deps dist deb rpm test-install test-boot test-packages test-ansible test-kernels clean
 
 help: ## list the targets
@@ -130,6 +130,12 @@ walk: deps ## take WALK=STEPS of a random walk, and compare the kernel with a mo
 	@mkdir -p tests/records
 	PORTMAP_WALK=$(WALK) PORTMAP_RECORDS=$(abspath tests/records) \
 	  packaging/private.sh cargo test --locked --test it walk:: -- --nocapture
+
+# FAULTS=COUNT[:SEED] for less than all.
+faults: deps ## let every system call of every command fail once, or be its last (an hour or two; writes a record)
+	@mkdir -p tests/records
+	PORTMAP_FAULTS=$(or $(FAULTS),all) PORTMAP_RECORDS=$(abspath tests/records) \
+	  packaging/private.sh cargo test --locked --test it faults:: -- --nocapture
 
 firewalls: deps ## compare what is said of other rulesets with real connections
 	packaging/private.sh cargo test --locked --test it firewalls -- --nocapture

@@ -12,6 +12,7 @@ mod doctor;
 mod earlier_build;
 mod escape_codes;
 mod examples;
+mod faults;
 mod firewalls;
 mod foreseen;
 mod history;

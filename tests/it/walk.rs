@@ -124,7 +124,7 @@ impl Walk {
 
     fn command(&mut self) {
         let command = self.any_command();
-        self.says(format!("{}", self.stage.words(&command).join(" ")));
+        self.done.push(self.stage.words(&command).join(" "));
         let outcome = self.stage.run(&command);
         let (after, says) = self.model.done(&command);
         let expected = Stage::code(&command, says);
@@ -211,8 +211,6 @@ impl Walk {
         let Some(table) = table else { return self.command() };
         let (command, damage) = match self.dice.below(2) {
             0 => ("flush chain inet portmap output", Damage::NoOutput),
-            // Of what is made anew as a whole, it is all the same what else is wrong with it.
-            _ if table.damage == Damage::NoOutput => return self.command(),
             _ => ("add rule inet portmap prerouting tcp dport 9 counter", Damage::Rule),
         };
         if table.damage != Damage::None {
@@ -250,7 +248,6 @@ impl Walk {
             None => {
                 let (service, to) = (self.dice.pick(&SERVICES), self.dice.pick(&TARGETS).0);
                 let mapping = format!("{service}:{to}");
-                // 80/tcp:3000
                 let words = waiting(&[&mapping, "--user", "root"]).join(" ");
                 self.done.push(format!("run {words}"));
                 self.run = Some(host.start_run(&waiting(&[&mapping, "--user", "root"])));

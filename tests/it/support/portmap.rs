@@ -80,6 +80,30 @@ impl Namespace {
         Injected { injection: format!("{call}:{effect}:when={when}"), outcome, hit, log }
     }
 
+    /// Runs the same under strace(1), and returns all its system calls.
+    #[track_caller]
+    pub fn portmap_traced<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> (Outcome, String) {
+        let path = self.dir().join("strace.log");
+        let portmap = self.prepare("strace", None).args(["-f", "-q", "-o"]).args([&path]);
+        let outcome = portmap.args([PROGRAM]).args(arguments).run();
+        let log = fs::read_to_string(path);
+        let log = log.unwrap_or_else(|e| panic!("strace's log: {e}: {outcome}"));
+        (outcome, log)
+    }
+
+    /// Runs the same within a limit, in the words of prlimit(1).
+    #[track_caller]
+    pub fn portmap_limited<A: AsRef<OsStr>>(
+        &self,
+        limit: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Outcome {
+        self.prepare("prlimit", None).args([limit, PROGRAM]).args(arguments).run()
+    }
+
     #[track_caller]
     fn prepare(&self, path: &str, program: Option<File>) -> Portmap {
         let mut command = self.command(path);
