@@ -22,6 +22,7 @@ mod kernel_facts;
 mod kernel_properties;
 mod kill;
 mod lingering;
+mod locks;
 mod many;
 mod monitoring;
 mod output;
