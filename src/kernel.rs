@@ -5,8 +5,10 @@
 
 mod barrier;
 pub mod conntrack;
+pub mod events;
 pub mod firewall;
 mod held;
+pub mod keeper;
 pub mod links;
 mod netlink;
 mod nft;

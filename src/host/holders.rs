@@ -52,7 +52,8 @@ fn has_open(pid: u32, link: &str) -> bool {
     }
 }
 
-fn name(pid: u32) -> String {
+/// What a process calls itself; empty if that cannot be told.
+pub fn name(pid: u32) -> String {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     name.trim_end().to_owned()
 }

@@ -1,4 +1,4 @@
-//! The tables of portmap's, by name: the one that files make, and one for each run.
+//! The tables of portmap's, by name: the one that files make, one for each run, and that of a guard.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +13,8 @@ pub enum TableName {
     Main,
     /// What `portmap run` makes for one command.
     Run(RunId),
+    /// What `portmap guard` has while it runs, by its process. It translates nothing.
+    Guard(u32),
 }
 
 /// Names the table of a run: `portmap-run-4711`, by the process that the command was started as.
@@ -60,13 +62,14 @@ impl Run {
 }
 
 const RUN_PREFIX: &str = "portmap-run-";
+const GUARD_PREFIX: &str = "portmap-guard-";
 
 impl TableName {
     /// The priority of a base chain in this table. A run is one ahead of the files: the first
     /// translation of a connection is the one that counts.
     pub const fn priority(self, base: &BaseChain) -> i32 {
         match self {
-            TableName::Main => base.priority,
+            TableName::Main | TableName::Guard(_) => base.priority,
             TableName::Run(_) => base.priority - 1,
         }
     }
@@ -77,6 +80,7 @@ impl fmt::Display for TableName {
         match self {
             TableName::Main => f.write_str(TABLE),
             TableName::Run(id) => id.fmt(f),
+            TableName::Guard(pid) => write!(f, "{GUARD_PREFIX}{pid}"),
         }
     }
 }

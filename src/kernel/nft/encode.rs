@@ -30,6 +30,12 @@ pub fn run(run: &RunTable, steps: &[Step], generation: u32) -> Batch {
     whole(Place { name: TableName::Run(run.id), flags, comment }, steps, generation)
 }
 
+/// All messages that make a table of the guard's, which lives with its socket.
+pub fn guard(pid: u32, comment: &str, steps: &[Step], generation: u32) -> Batch {
+    let (name, comment) = (TableName::Guard(pid), Some(comment.to_owned()));
+    whole(Place { name, flags: TABLE_OWNER, comment }, steps, generation)
+}
+
 fn whole(place: Place, steps: &[Step], generation: u32) -> Batch {
     let elements = steps.iter().map(Step::element_count).sum();
     let mut batch = Batch::open(Some(generation), elements);
