@@ -17,6 +17,7 @@
 
 mod decide;
 mod error;
+mod guard;
 mod header;
 mod lock;
 mod owner;
@@ -32,6 +33,7 @@ use crate::mapping::GenerationId;
 
 pub use decide::{Nowhere, Seen, Settlement, Stamped, Trial};
 pub use error::{Error, Holder};
+pub use guard::Guarding;
 pub use header::{Command, Draft, HEADER_MAX, Header, MAPPING_MAX, Outcome, VERSION};
 pub use write::{KEEP, Locked};
 
@@ -62,6 +64,7 @@ struct Files {
 /// The names of the files in it.
 const BOOT: &str = "boot";
 const GENERATIONS: &str = "generations";
+const GUARD: &str = "guard";
 const LOCK: &str = "lock";
 const NAMESPACE: &str = "namespace";
 

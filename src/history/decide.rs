@@ -124,8 +124,13 @@ impl History {
     /// The last generation that came to stay, if it was not the empty mapping: then nobody wants
     /// anything back.
     pub fn last_served(&self) -> Option<GenerationId> {
-        let last = self.headers().rev().find(|header| header.outcome == Outcome::Committed)?;
+        let last = self.last_kept()?;
         (!last.is_empty()).then_some(last.number)
+    }
+
+    /// The last generation that came to stay.
+    pub fn last_kept(&self) -> Option<&Header> {
+        self.headers().rev().find(|header| header.outcome == Outcome::Committed)
     }
 
     /// Where `rollback` goes from `active`. Again from there it goes one further back.

@@ -37,6 +37,9 @@ pub enum Error {
     /// Another process holds the lock.
     #[error("{}: locked by {holder}, still after {}", path.display(), humantime::format_duration(*waited))]
     Locked { path: PathBuf, holder: Holder, waited: Duration },
+    /// Another process stays to watch over the table.
+    #[error("{}: {holder} guards the table already", path.display())]
+    Guarded { path: PathBuf, holder: Holder },
     /// Another network namespace, which still exists, keeps its history here.
     #[error("{}: belongs to another network namespace (net:[{inode}])", path.display())]
     OtherNamespace { path: PathBuf, inode: u64 },
@@ -91,6 +94,7 @@ impl Error {
             | Self::TooLarge { path, .. }
             | Self::Untrusted { path, .. }
             | Self::Locked { path, .. }
+            | Self::Guarded { path, .. }
             | Self::OtherNamespace { path, .. }
             | Self::NotOurs { path, .. }
             | Self::Exhausted { path } => path,
@@ -116,6 +120,7 @@ impl Error {
             }
             Self::Untrusted { remedy, .. } => remedy.clone(),
             Self::Locked { .. } => "try again later, or wait longer with --wait".into(),
+            Self::Guarded { .. } => "one guard is enough: end that one first".into(),
             Self::OtherNamespace { .. } => {
                 "use another directory for this namespace: --state-dir DIR".into()
             }

@@ -113,7 +113,7 @@ fn acquire(dir: &Dir, name: &str, until: Deadline) -> Result<Acquired, Error> {
 
 /// Readable by root only: a process that can open a file can lock it, and keep all others out.
 /// `None` if the directory was removed.
-fn open(dir: &Dir, name: &str) -> Result<Option<File>, Error> {
+pub(super) fn open(dir: &Dir, name: &str) -> Result<Option<File>, Error> {
     let path = dir.path().join(name);
     // What changes only the kernel (restore, clear) can be locked on a read-only disk too.
     let file = match dir.open_or_create(name, 0o600) {
@@ -136,6 +136,10 @@ fn holder(dir: &Dir, name: &str) -> Option<(i32, Option<String>)> {
     let mut text = String::new();
     dir.file(name).ok()??.take(32).read_to_string(&mut text).ok()?;
     let pid = text.trim_end().parse().ok().filter(|&pid| pid > 0)?;
+    Some((pid, name_of(pid)))
+}
+
+pub(super) fn name_of(pid: i32) -> Option<String> {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok();
-    Some((pid, name.map(|name| name.trim_end().to_owned())))
+    name.map(|name| name.trim_end().to_owned())
 }

@@ -85,6 +85,10 @@ fn check_recognised(top: &Dir) -> Result<(), Error> {
 }
 
 impl Locked {
+    pub(super) fn top(&self) -> &Dir {
+        &self.top
+    }
+
     /// Writes down a generation as an intent, before the commit to the kernel. `kernel` is the
     /// generation that the kernel's stamp names, if any: a number is never used twice, even if
     /// the history was lost.
