@@ -40,6 +40,21 @@ impl Drift {
         Ok(drift.some())
     }
 
+    /// The first difference, and how many there are.
+    pub fn in_short(&self) -> String {
+        let mut all = self.lines();
+        let first = all.next().unwrap_or_default();
+        match all.count() {
+            0 => first.to_owned(),
+            more => format!("{first}; and {more} more"),
+        }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        let all = [&self.foreign, &self.mappings, &self.repairs];
+        all.into_iter().flatten().map(String::as_str)
+    }
+
     fn some(self) -> Option<Self> {
         (self != Self::default()).then_some(self)
     }
@@ -92,8 +107,6 @@ fn in_words(before: &MappingSet, after: &MappingSet) -> Vec<String> {
 
 impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = [&self.foreign, &self.mappings, &self.repairs];
-        let all: Vec<&str> = all.into_iter().flatten().map(String::as_str).collect();
-        f.write_str(&all.join("; "))
+        f.write_str(&self.lines().collect::<Vec<_>>().join("; "))
     }
 }

@@ -18,6 +18,8 @@ pub struct Condition {
     pub table: Table,
     pub serving: Rc<MappingSet>,
     pub boot: Boot,
+    /// The process that puts the table back if another program removes it.
+    pub guard: Option<u32>,
     /// What of the history cannot be read.
     pub problems: Vec<String>,
 }
@@ -50,6 +52,7 @@ impl Condition {
             table,
             serving: Rc::clone(status.view.serving()),
             boot: Boot { persisted: status.boot, ..Boot::default() },
+            guard: status.guard,
             problems: status.problems.iter().map(ToString::to_string).collect(),
         }
     }

@@ -35,6 +35,8 @@ pub struct Status {
     pub lost: Option<GenerationId>,
     /// The mappings that live with a command, beside that of the files.
     pub runs: Vec<RunStatus>,
+    /// The process that puts the table back if another program removes it.
+    pub guard: Option<u32>,
     /// What of the history cannot be read.
     pub problems: Vec<Error>,
     /// Who listens, with the names of those at a target.
@@ -80,6 +82,7 @@ impl<K: Kernel> Engine<'_, K> {
                     next_boot,
                     lost,
                     runs,
+                    guard: None,
                     problems,
                     listening,
                 });
@@ -109,6 +112,7 @@ impl<K: Kernel> Engine<'_, K> {
             next_boot,
             lost,
             runs,
+            guard: history.guarded_by(),
             problems,
             view,
             listening,

@@ -5,6 +5,7 @@
 mod drift;
 mod failures;
 mod fake;
+mod guard;
 mod history;
 #[allow(dead_code, reason = "the properties in tests/it use all of it")]
 #[path = "../it/support/model.rs"]
