@@ -5,6 +5,7 @@
 mod boot;
 mod change;
 mod common;
+mod guard;
 mod history;
 mod input;
 mod inspect;
@@ -18,6 +19,7 @@ use clap::{Parser, Subcommand};
 pub use boot::{Persist, Restore};
 pub use change::{Apply, Clear, Confirm, Rollback};
 pub use common::Common;
+pub use guard::Guard;
 pub use history::HistoryArgs;
 pub use input::{Input, Plan, Render, Script};
 pub use inspect::{Doctor, Show, Status, Trace};
@@ -159,6 +161,7 @@ Examples:
   sudo portmap run 80 -- npm start         on a free port, which npm finds in $PORT
   sudo portmap run 53/udp:5353 --user dns -- dnsmasq -k -p 5353")]
     Run(Run),
+    Guard(Guard),
     /// Keep the mapping that `apply --confirm` put on trial.
     #[command(after_help = "\
 Examples:

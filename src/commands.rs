@@ -11,6 +11,7 @@ mod confirm;
 mod doctor;
 mod engine;
 mod failure;
+mod guard;
 mod history;
 mod input;
 pub mod invocation;
@@ -90,6 +91,7 @@ fn dispatch(ui: &Ui, cli: Cli) -> Result {
         Command::Doctor(doctor) => doctor::run(ui, common, &doctor),
         Command::Trace(trace) => trace::run(ui, common, &trace),
         Command::Run(run) => run::run(ui, common, &run),
+        Command::Guard(_) => guard::run(ui, common),
         Command::Confirm(confirm) => confirm::run(ui, common, &confirm),
         Command::Rollback(rollback) => rollback::run(ui, common, &rollback),
         Command::History(history) => history::run(ui, common, &history),

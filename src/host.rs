@@ -21,6 +21,7 @@ pub mod path;
 pub mod ports;
 pub mod probe;
 mod problem;
+pub mod service_manager;
 pub mod services;
 pub mod signals;
 pub mod sysctls;

@@ -12,6 +12,7 @@ mod difference;
 mod doctor;
 pub mod escape;
 pub mod failure;
+pub mod guard;
 pub mod history;
 mod json;
 pub mod mapping;

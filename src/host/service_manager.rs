@@ -1,0 +1,28 @@
+//! What a service that stays tells the one that has started it (sd_notify(3)). Where nobody wants to
+//! know, nothing is told.
+
+use sd_notify::NotifyState;
+
+use super::environment;
+
+/// It has begun to do its work.
+pub fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// What it does at the moment, in a line for people.
+pub fn status(line: &str) {
+    tell(&[NotifyState::Status(&line.replace(char::is_control, " "))]);
+}
+
+/// It is about to end.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// No work depends on being heard.
+fn tell(states: &[NotifyState<'_>]) {
+    if environment::is_believed() {
+        let _ = sd_notify::notify(states);
+    }
+}
