@@ -7,7 +7,7 @@ use crate::cli::{self, Common};
 use crate::commands::failure::Result;
 use crate::commands::{engine, input, probe, services};
 use crate::doctor::examine::examine;
-use crate::doctor::facts::{Boot, Facts, Files, Subject, Sysctls, Table};
+use crate::doctor::facts::{Boot, Facts, Files, Guard, Subject, Sysctls, Table};
 use crate::doctor::firewalls::Firewalls;
 use crate::doctor::foresee;
 use crate::engine::{Condition, Engine};
@@ -59,6 +59,7 @@ fn judge(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result<bool> {
         table: condition.table,
         around,
         boot: at_boot(common, condition.boot),
+        guard: Guard { pid: condition.guard, is_wanted: System::default().starts_guard() },
         files,
         sysctls: Sysctls {
             unprivileged_start: sysctls::unprivileged_start(),

@@ -17,6 +17,7 @@ pub struct Facts {
     pub table: Table,
     pub around: foresee::Facts,
     pub boot: Boot,
+    pub guard: Guard,
     pub files: Files,
     pub sysctls: Sysctls,
     /// The rules of others.
@@ -73,6 +74,15 @@ pub struct Boot {
     pub missing: Option<(String, String)>,
     /// Files that empty the whole ruleset when their service starts, with that service.
     pub flushers: Vec<(String, String)>,
+}
+
+/// Who puts the table back if another program removes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Guard {
+    /// The process that does.
+    pub pid: Option<u32>,
+    /// Whether boot starts one.
+    pub is_wanted: bool,
 }
 
 /// The rules files in the default directory.

@@ -1,6 +1,6 @@
 //! Whether what is active is what was applied, and what a reboot will bring.
 
-use super::facts::{Boot, Facts, Files, Subject, Table};
+use super::facts::{Boot, Facts, Files, Guard, Subject, Table};
 use super::finding::{Code, Finding, Severity};
 use crate::mapping::changes::{Summary, changes};
 use crate::mapping::{GenerationId, MappingSet};
@@ -9,6 +9,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     let mut findings = table(facts);
     if facts.subject == Subject::Active {
         findings.extend(boot(facts));
+        findings.extend(guard_down(facts));
     }
     findings.extend(file_trust(&facts.files));
     findings
@@ -25,7 +26,7 @@ fn table(facts: &Facts) -> Vec<Finding> {
         }
         Table::Absent { lost } => not_applied(facts, *lost).into_iter().collect(),
         Table::Present { serving, drift, trial } => {
-            let drift = drift.as_deref().map(|drift| drifted(drift, *serving));
+            let drift = drift.as_deref().map(|drift| drifted(drift, *serving, facts.guard));
             let trial = trial.and_then(|trial| {
                 (!trial.left.is_zero()).then(|| on_trial(trial.number, trial.left.as_secs()))
             });
@@ -46,6 +47,7 @@ fn not_applied(facts: &Facts, lost: Option<GenerationId>) -> Option<Finding> {
             Finding::new(Code::NotApplied, Severity::Error, summary)
                 .because("a reboot or another program removed it: nothing is mapped now")
                 .command("put it back", format!("portmap rollback --to {number}"))
+                .advice(of_guard(facts.guard))
                 .evidence("generation", number.to_string())
         }
         (None, Some(rules)) => {
@@ -60,13 +62,37 @@ fn not_applied(facts: &Facts, lost: Option<GenerationId>) -> Option<Finding> {
     Some(finding)
 }
 
-fn drifted(drift: &str, serving: Option<GenerationId>) -> Finding {
+/// What a guard has to do with a table that is not as it should be.
+fn of_guard(guard: Guard) -> String {
+    match guard.pid {
+        Some(pid) => format!(
+            "process {pid} guards the table and has not put it back: `journalctl -u \
+             portmap-nft-guard` says why"
+        ),
+        None => "`systemctl enable --now portmap-nft-guard` has it put back at once from then on"
+            .to_owned(),
+    }
+}
+
+fn guard_down(facts: &Facts) -> Option<Finding> {
+    let Guard { pid: None, is_wanted: true } = facts.guard else { return None };
+    let summary = "portmap-nft-guard.service is enabled, and no guard runs";
+    let finding = Finding::new(Code::GuardDown, Severity::Warning, summary)
+        .because("if another program removes table inet portmap, nobody puts it back")
+        .command("start it", "systemctl start portmap-nft-guard")
+        .command("see why it does not run", "systemctl status portmap-nft-guard");
+    let is_seen = matches!(facts.table, Table::Present { .. } | Table::Absent { .. });
+    is_seen.then_some(finding)
+}
+
+fn drifted(drift: &str, serving: Option<GenerationId>, guard: Guard) -> Finding {
     let of = serving.map_or_else(String::new, |number| format!(" since generation {number}"));
     let summary = format!("another program has changed table inet portmap{of}");
     Finding::new(Code::Drifted, Severity::Error, summary)
         .because(drift)
         .advice("apply the rules file again: `portmap apply FILE`")
         .command("see what differs", "nft list table inet portmap")
+        .advice(of_guard(guard))
         .evidence("drift", drift)
 }
 
@@ -144,24 +170,29 @@ fn boot(facts: &Facts) -> Vec<Finding> {
                 .advice(help.clone()),
         );
     }
-    for (file, service) in flushers.iter().filter(|_| !facts.mapping.is_empty()) {
-        findings.push(
-            Finding::new(
-                Code::WillBeFlushed,
-                Severity::Warning,
-                format!("{service} empties the whole ruleset when it starts or reloads ({file})"),
-            )
-            .because("table inet portmap goes with it")
-            .command(
-                "put the mapping back with it",
-                format!(
-                    "systemctl edit {service}  # [Service] ExecStartPost=portmap restore, \
-                     ExecReload=portmap restore"
-                ),
-            )
-            .advice(format!("or flush only its own tables in {file}, instead of `flush ruleset`"))
-            .evidence("file", file.clone()),
-        );
-    }
+    let flushed = flushers.iter().filter(|_| !facts.mapping.is_empty());
+    findings.extend(flushed.map(|(file, service)| flushed_by(file, service, facts.guard)));
     findings
+}
+
+fn flushed_by(file: &str, service: &str, guard: Guard) -> Finding {
+    let summary = format!("{service} empties the whole ruleset when it starts or reloads ({file})");
+    if let Some(pid) = guard.pid {
+        return Finding::new(Code::WillBeFlushed, Severity::Note, summary)
+            .because(format!("table inet portmap goes with it, and process {pid} puts it back"))
+            .evidence("file", file)
+            .evidence("guard", pid);
+    }
+    Finding::new(Code::WillBeFlushed, Severity::Warning, summary)
+        .because("table inet portmap goes with it")
+        .command(
+            "put the mapping back with it",
+            format!(
+                "systemctl edit {service}  # [Service] ExecStartPost=portmap restore, \
+                 ExecReload=portmap restore"
+            ),
+        )
+        .command("put it back whoever removes it", "systemctl enable --now portmap-nft-guard")
+        .advice(format!("or flush only its own tables in {file}, instead of `flush ruleset`"))
+        .evidence("file", file)
 }

@@ -19,6 +19,9 @@ use line::{Does, Run};
 /// The unit. Not `portmap.service`: that is a name of rpcbind's on Debian and its derivatives.
 const UNIT: &str = "portmap-nft.service";
 
+/// The unit of `portmap guard`.
+const GUARD: &str = "portmap-nft-guard.service";
+
 /// The script for OpenRC and SysV init.
 const SCRIPT: &str = "portmap-nft";
 
@@ -107,6 +110,11 @@ impl System {
             }
         }
         AtBoot { restores, applies }
+    }
+
+    /// Whether a guard is started that puts the table back if another program removes it.
+    pub fn starts_guard(&self) -> bool {
+        Init::of(self) == Init::Systemd && self.starts_unit(GUARD)
     }
 
     /// Has boot restore the persisted mapping, if that can be arranged here.

@@ -38,6 +38,8 @@ fn metrics(status: &Status, counted: &[Counted<'_>]) -> String {
     let persisted = status.boot.map(GenerationId::get);
     let help = "The generation that boot restores; absent for none.";
     one(&mut text, "portmap_persisted_generation", help, persisted);
+    let is_guarded = Some(u64::from(status.guard.is_some()));
+    one(&mut text, "portmap_guarded", "Whether a guard puts the table back.", is_guarded);
     let left = status.trial.map_or(0.0, |trial| trial.left.as_secs_f64());
     text.family(
         "portmap_trial_left_seconds",

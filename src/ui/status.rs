@@ -44,6 +44,13 @@ pub struct Document {
     mappings: Vec<Entry>,
     /// What lives with a command, and takes precedence.
     runs: Vec<RunJson>,
+    /// Who puts the table back if another program removes it; null if nobody does.
+    guard: Option<GuardJson>,
+}
+
+#[derive(Serialize)]
+struct GuardJson {
+    pid: u32,
 }
 
 #[derive(Serialize)]
@@ -150,6 +157,12 @@ pub fn remarks(status: &Status, is_empty: bool) -> Vec<Remark> {
     if let Some(drift) = &status.drift {
         remarks.extend(of_drift(drift));
     }
+    remarks.extend(status.guard.map(|pid| {
+        Remark::Say(format!(
+            "guarded by process {pid}, which puts the table back if another program removes or \
+             changes it"
+        ))
+    }));
     remarks.extend(boot::remarks(status));
     for problem in &status.problems {
         remarks.push(Remark::Warning(problem.to_string()));
@@ -228,6 +241,7 @@ pub fn document(status: &Status, counted: &[Counted<'_>]) -> Document {
         problems: status.problems.iter().map(ToString::to_string).collect(),
         mappings: counted.iter().map(Entry::from).collect(),
         runs: status.runs.iter().map(RunJson::from).collect(),
+        guard: status.guard.map(|pid| GuardJson { pid }),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::doctor::facts::{Boot, Files, Sysctls, Trial};
+use crate::doctor::facts::{Boot, Files, Guard, Sysctls, Trial};
 use crate::doctor::foresee::Facts as Around;
 use crate::formats::rules::{self, Facts as FileFacts, Names, Source};
 use crate::host::listeners::{Listener, Listening};
@@ -182,9 +182,28 @@ fn what_a_reboot_brings_is_compared_with_what_is_active() {
     };
     assert_eq!(codes(applies), [""; 0], "boot applies the files");
     let flushers = vec![("/etc/nftables.conf".to_owned(), "nftables.service".to_owned())];
-    assert_eq!(codes(|f| f.boot.flushers = flushers), ["warning will-be-flushed"]);
+    let flushed = |f: &mut Facts| f.boot.flushers = flushers.clone();
+    assert_eq!(codes(flushed), ["warning will-be-flushed"]);
+    let guarded = |f: &mut Facts| (flushed(f), f.guard.pid = Some(7)).0;
+    assert_eq!(codes(guarded), ["note will-be-flushed"]);
     // What would be is not active.
     assert_eq!(codes(|f| (f.subject, f.boot.persisted) = (Subject::Rules, None)), [""; 0]);
+}
+
+#[test]
+fn a_guard_that_should_run_and_does_not_is_missed() {
+    assert_eq!(codes(|f| f.guard.is_wanted = true), ["warning guard-down"]);
+    assert_eq!(codes(|f| f.guard = Guard { pid: Some(7), is_wanted: true }), [""; 0]);
+    let advice = |guard| {
+        let mut facts = healthy();
+        (facts.table, facts.guard) = (Table::Absent { lost: number(2) }, guard);
+        facts.mapping = set("");
+        let examination = examine(&facts);
+        let gone = examination.findings.iter().find(|f| f.code == Code::NotApplied).unwrap();
+        gone.remedy.iter().map(|remedy| remedy.text.clone()).collect::<Vec<_>>().join("; ")
+    };
+    assert!(advice(Guard::default()).contains("enable --now portmap-nft-guard"));
+    assert!(advice(Guard { pid: Some(7), is_wanted: true }).contains("process 7 guards"));
 }
 
 #[test]
