@@ -39,6 +39,7 @@ use crate::cli::{self, Cli, Command, Common, Format};
 use crate::ui::{self, Settings, Ui};
 
 use failure::{Failure, Result, USAGE};
+use reload::TakesUp;
 
 /// Runs what the user asked for. The exit codes are: 0 done; 1 failed, nothing was changed; 2 done,
 /// and there were changes, where `--detailed-exitcode` asks for it; 3 the kernel was changed, but
@@ -98,10 +99,11 @@ fn dispatch(ui: &Ui, cli: Cli) -> Result {
         Command::Show(show) => show::run(ui, common, &show),
         Command::Persist(persist) => persist::run(ui, common, &persist),
         Command::Restore(restore) => restore::run(ui, common, &restore),
-        Command::Reload if reload::takes_up_files(ui, common)? => {
-            apply::run(ui, common, &cli::Apply::of_default_directory())
-        }
-        Command::Reload => restore::run(ui, common, &cli::Restore { if_missing: false }),
+        Command::Reload => match reload::takes_up(ui, common)? {
+            TakesUp::Files => apply::run(ui, common, &cli::Apply::of_default_directory()),
+            TakesUp::Persisted => restore::run(ui, common, &cli::Restore { if_missing: false }),
+            TakesUp::Nothing => restore::run(ui, common, &cli::Restore { if_missing: true }),
+        },
         Command::Clear(clear) => clear::run(ui, common, &clear),
         Command::Completions(completions) => completions::run(ui, &completions),
         Command::Man(man) => man::run(ui, &man),

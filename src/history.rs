@@ -33,7 +33,7 @@ use crate::mapping::GenerationId;
 
 pub use decide::{Nowhere, Seen, Settlement, Stamped, Trial};
 pub use error::{Error, Holder};
-pub use guard::Guarding;
+pub use guard::{Guard, Guarding};
 pub use header::{Command, Draft, HEADER_MAX, Header, MAPPING_MAX, Outcome, VERSION};
 pub use write::{KEEP, Locked};
 

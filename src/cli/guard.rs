@@ -12,11 +12,11 @@ use clap::Args;
 /// It also keeps the kernel's address translation alive, in a table of its own without any rule, so
 /// that established connections live on while the mapping is gone.
 ///
-/// portmap-nft-guard.service runs it; it is not enabled by default. It ends with SIGTERM or Ctrl-C.
+/// `systemctl enable --now portmap-nft-guard` has systemd run it, and `journalctl -u
+/// portmap-nft-guard` shows what it has put back. It ends with SIGTERM or Ctrl-C.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  sudo systemctl enable --now portmap-nft-guard
-  journalctl -u portmap-nft-guard          what it has put back, and who had removed it
-  sudo portmap guard                       the same in a terminal")]
+  sudo portmap guard
+  sudo portmap guard -o json               one document in a line for each event")]
 pub struct Guard {}

@@ -12,6 +12,7 @@ use crate::cli::Common;
 use crate::commands::engine;
 use crate::commands::failure::Result;
 use crate::engine::{AT_ONCE, By, Engine, Error, Expected, Pace, Seen, Vigil, WINDOW, Witness};
+use crate::history::Guarding;
 use crate::host::holders::{self, Process};
 use crate::host::service_manager;
 use crate::host::signals::EndSignals;
@@ -26,10 +27,11 @@ pub fn run(ui: &Ui, common: &Common) -> Result {
     // Before the first look: nothing is missed in between.
     let witness = Listener::open()?;
     let mut engine = engine::open(ui, common)?;
-    let _guarding = engine.stand_guard()?;
+    let guarding = engine.stand_guard()?;
     let mut guard = Guard {
         ui,
         engine,
+        guarding,
         witness,
         vigil: Vigil::default(),
         pace: Pace::default(),
@@ -94,6 +96,7 @@ enum Next {
 struct Guard<'u> {
     ui: &'u Ui,
     engine: Engine<'u, Netlink>,
+    guarding: Option<Guarding>,
     witness: Listener,
     vigil: Vigil,
     pace: Pace,
@@ -189,6 +192,9 @@ impl Guard<'_> {
         match mended {
             Ok(Some(mended)) => {
                 self.pace.count(Instant::now());
+                if let Some(guarding) = &self.guarding {
+                    guarding.record_repair();
+                }
                 self.keep(true);
                 self.tell(|by| Told::PutBack { by, mended: &mended, took })?;
                 match &mended.change.shortfall {

@@ -6,14 +6,33 @@ use crate::commands::failure::Result;
 use crate::host::files;
 use crate::ui::Ui;
 
+/// What a reload is to make active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakesUp {
+    Files,
+    /// What is persisted.
+    Persisted,
+    /// What is active stays.
+    Nothing,
+}
+
 /// Whether there are files to take up. Where another program has removed the table, what was there
 /// comes back first: systemd reloads the unit with nftables.service, which nobody asked to take up
 /// files that are perhaps not ready yet.
-pub fn takes_up_files(ui: &Ui, common: &Common) -> Result<bool> {
+pub fn takes_up(ui: &Ui, common: &Common) -> Result<TakesUp> {
     if !files::default_has_rules() {
-        return Ok(false);
+        return Ok(TakesUp::Persisted);
     }
-    let is_gone = engine::open(ui, common)?.is_gone()?;
+    let mut engine = engine::open(ui, common)?;
+    let is_gone = engine.is_gone()?;
+    if !is_gone && engine.was_just_put_back() {
+        let dir = files::DIRECTORY;
+        ui.note(format_args!(
+            "the table was gone a moment ago, and the guard has put it back; `portmap apply \
+             --persist` takes up the files in {dir}"
+        ));
+        return Ok(TakesUp::Nothing);
+    }
     if is_gone {
         let dir = files::DIRECTORY;
         ui.note(format_args!(
@@ -21,5 +40,5 @@ pub fn takes_up_files(ui: &Ui, common: &Common) -> Result<bool> {
              the files in {dir}"
         ));
     }
-    Ok(!is_gone)
+    Ok(if is_gone { TakesUp::Persisted } else { TakesUp::Files })
 }

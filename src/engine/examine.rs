@@ -52,7 +52,7 @@ impl Condition {
             table,
             serving: Rc::clone(status.view.serving()),
             boot: Boot { persisted: status.boot, ..Boot::default() },
-            guard: status.guard,
+            guard: status.guard.map(|guard| guard.pid),
             problems: status.problems.iter().map(ToString::to_string).collect(),
         }
     }

@@ -63,6 +63,9 @@ pub struct Mended {
     pub change: Change,
 }
 
+/// A service manager starts one unit after another.
+const JUST_NOW: Duration = Duration::from_secs(10);
+
 /// How often the table is read again because it was changed meanwhile.
 const ATTEMPTS: u32 = 10;
 
@@ -81,7 +84,7 @@ impl<K: Kernel> Engine<'_, K> {
     /// Lets others know that this process guards the table. Where there is no place for that, it is
     /// told, and no hindrance.
     pub fn stand_guard(&mut self) -> Result<Option<Guarding>> {
-        match History::guard(&self.state_dir, self.wait) {
+        match History::stand_guard(&self.state_dir, self.wait) {
             Ok(guarding) => Ok(Some(guarding)),
             Err(e @ history::Error::Io { .. }) => {
                 let error = Error::from(e).context("go on, though nobody is told of the guard");
@@ -90,6 +93,14 @@ impl<K: Kernel> Engine<'_, K> {
             }
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Whether a guard has put the table back, so shortly ago that whoever removed it may not have
+    /// come to its next step yet.
+    pub fn was_just_put_back(&self) -> bool {
+        let guard = self.history().ok().and_then(|history| history.guard_of());
+        let last = guard.and_then(|guard| guard.last_repair);
+        last.is_some_and(|at| at.elapsed().is_ok_and(|since| since < JUST_NOW))
     }
 
     /// Looks at the table, and changes nothing. Needs no lock.

@@ -12,7 +12,7 @@ use super::next_boot::NextBoot;
 use super::run::RunStatus;
 use super::view::View;
 use crate::formats::rules;
-use crate::history::{History, Outcome, Seen};
+use crate::history::{Guard, History, Outcome, Seen};
 use crate::host::listeners::Listening;
 use crate::kernel::{Extent, Kernel};
 use crate::mapping::{GenerationId, MappingSet, Point};
@@ -36,7 +36,7 @@ pub struct Status {
     /// The mappings that live with a command, beside that of the files.
     pub runs: Vec<RunStatus>,
     /// The process that puts the table back if another program removes it.
-    pub guard: Option<u32>,
+    pub guard: Option<Guard>,
     /// What of the history cannot be read.
     pub problems: Vec<Error>,
     /// Who listens, with the names of those at a target.
@@ -112,7 +112,7 @@ impl<K: Kernel> Engine<'_, K> {
             next_boot,
             lost,
             runs,
-            guard: history.guarded_by(),
+            guard: history.guard_of(),
             problems,
             view,
             listening,

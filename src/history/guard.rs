@@ -4,8 +4,10 @@
 //! having to try; so it is never out of date.
 
 use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -18,7 +20,24 @@ use super::{GUARD, History, lock};
 /// descriptor of the file.
 #[derive(Debug)]
 pub struct Guarding {
-    _file: File,
+    file: File,
+}
+
+/// Who guards the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard {
+    pub pid: u32,
+    /// When it has put the table back last; `None` if it never had to.
+    pub last_repair: Option<SystemTime>,
+}
+
+impl Guarding {
+    /// The table has been put back.
+    pub fn record_repair(&self) {
+        let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        // Where it cannot be written, others are told less. The length is always the same.
+        let _ = self.file.write_all_at(now.as_bytes(), 0);
+    }
 }
 
 /// Nobody else shall be at it. A question has the same form.
@@ -35,13 +54,17 @@ fn whole_file() -> libc::flock {
 impl History {
     /// Makes the directory if it is missing, and lets others know that this process guards what it
     /// says is active. Refused where another does.
-    pub fn guard(dir: impl Into<PathBuf>, wait: Duration) -> Result<Guarding, Error> {
+    pub fn stand_guard(dir: impl Into<PathBuf>, wait: Duration) -> Result<Guarding, Error> {
         let locked = Self::lock(dir, wait)?;
         let path = locked.files.path.join(GUARD);
         let gone = || Error::io("lock", &path)(Errno::ENOENT.into());
         let file = lock::open(locked.top(), GUARD)?.ok_or_else(gone)?;
         match fcntl(&file, FcntlArg::F_SETLK(&whole_file())) {
-            Ok(_) => Ok(Guarding { _file: file }),
+            Ok(_) => {
+                // Of an earlier one.
+                file.set_len(0).map_err(Error::io("write", &path))?;
+                Ok(Guarding { file })
+            }
             Err(Errno::EAGAIN | Errno::EACCES) => {
                 let pid = holder(&file).and_then(|pid| i32::try_from(pid).ok());
                 let process = pid.map(|pid| (pid, lock::name_of(pid)));
@@ -51,10 +74,15 @@ impl History {
         }
     }
 
-    /// The process that guards it; `None` also if this user may not know.
-    pub fn guarded_by(&self) -> Option<u32> {
+    /// Who guards the table; `None` also if this user may not know.
+    pub fn guard_of(&self) -> Option<Guard> {
+        const TIME_MAX: u64 = 64;
         let file = self.files.top.as_ref()?.file(GUARD).ok()??;
-        holder(&file)
+        let pid = holder(&file)?;
+        let mut text = String::new();
+        let read = file.take(TIME_MAX).read_to_string(&mut text);
+        let last_repair = read.ok().and_then(|_| humantime::parse_rfc3339(&text).ok());
+        Some(Guard { pid, last_repair })
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod runs;
 
 use anyhow::Result;
+use humantime::format_rfc3339_seconds;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -16,6 +17,7 @@ use super::watch::Rates;
 use super::{JSON_VERSION, Table, Ui};
 use crate::doctor::Holder;
 use crate::engine::{Brings, Drift, Fault, FaultCode, Status, TrialStatus};
+use crate::history::Guard;
 use crate::mapping::words::{clients, fold};
 use crate::mapping::{GenerationId, Point};
 
@@ -51,6 +53,8 @@ pub struct Document {
 #[derive(Serialize)]
 struct GuardJson {
     pid: u32,
+    /// In RFC 3339; null if it never had to put the table back.
+    last_repair: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -157,18 +161,24 @@ pub fn remarks(status: &Status, is_empty: bool) -> Vec<Remark> {
     if let Some(drift) = &status.drift {
         remarks.extend(of_drift(drift));
     }
-    remarks.extend(status.guard.map(|pid| {
-        Remark::Say(format!(
-            "guarded by process {pid}, which puts the table back if another program removes or \
-             changes it"
-        ))
-    }));
+    remarks.extend(status.guard.map(guarded));
     remarks.extend(boot::remarks(status));
     for problem in &status.problems {
         remarks.push(Remark::Warning(problem.to_string()));
         remarks.extend(problem.help().map(|help| Remark::Note(help.to_owned())));
     }
     remarks
+}
+
+fn guarded(guard: Guard) -> Remark {
+    let Guard { pid, last_repair } = guard;
+    Remark::Say(match last_repair {
+        None => format!("guarded: process {pid} puts the table back if it is removed or changed"),
+        Some(at) => format!(
+            "guarded: process {pid} has put the table back, the last time at {}",
+            format_rfc3339_seconds(at)
+        ),
+    })
 }
 
 fn of_drift(drift: &Drift) -> Vec<Remark> {
@@ -241,7 +251,10 @@ pub fn document(status: &Status, counted: &[Counted<'_>]) -> Document {
         problems: status.problems.iter().map(ToString::to_string).collect(),
         mappings: counted.iter().map(Entry::from).collect(),
         runs: status.runs.iter().map(RunJson::from).collect(),
-        guard: status.guard.map(|pid| GuardJson { pid }),
+        guard: status.guard.map(|guard| GuardJson {
+            pid: guard.pid,
+            last_repair: guard.last_repair.map(|at| format_rfc3339_seconds(at).to_string()),
+        }),
     }
 }
 

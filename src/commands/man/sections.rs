@@ -38,10 +38,14 @@ fn exit_status(command: &Command, is_root: bool) -> Vec<Entry> {
             ("64", "Wrong usage."),
         ];
     }
-    let mut entries = vec![("0", "Done, whether or not anything was changed.")];
+    let mut entries = vec![match name {
+        "guard" => ("0", "It was told to end, by a signal."),
+        _ => ("0", "Done, whether or not anything was changed."),
+    }];
     entries.push(match name {
         "check" => ("1", "The files have errors (with \\fB\\-\\-strict\\fR: or warnings)."),
         "doctor" => ("1", "There is a finding of severity error, or the examination failed."),
+        "guard" => ("1", "It could not begin, or cannot hear of changes any more."),
         "trace" => ("1", "No new connection arrived in time, or it could not be watched."),
         "status" => ("1", "Failed; with \\fB\\-\\-check\\fR: something is not as it should be."),
         _ => ("1", "Failed; nothing was changed."),
@@ -63,8 +67,8 @@ fn exit_status(command: &Command, is_root: bool) -> Vec<Entry> {
     entries
 }
 
-const CHANGES_THE_KERNEL: [&str; 8] =
-    ["apply", "confirm", "rollback", "persist", "restore", "reload", "clear", "guard"];
+const CHANGES_THE_KERNEL: [&str; 7] =
+    ["apply", "confirm", "rollback", "persist", "restore", "reload", "clear"];
 
 fn environment(name: &str) -> Vec<Entry> {
     match name {
