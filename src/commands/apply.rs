@@ -38,9 +38,11 @@ pub fn run(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result {
     let mut engine = engine::open_with(&watcher, common)?;
     let texts = input::read(ui, &apply.input);
     let digest = texts.digest(apply.input.strict);
-    if let Some(digest) = digest.filter(|_| !apply.no_history)
-        && let Some(generation) = engine.in_force(digest, apply.persist)?
-    {
+    let in_force = match digest.filter(|_| !apply.no_history) {
+        Some(digest) => engine.in_force(digest, apply.persist)?,
+        None => None,
+    };
+    if let Some(generation) = in_force {
         let names = texts.names();
         // Small files are understood again, so that their warnings are seen again.
         if !texts.is_large() {

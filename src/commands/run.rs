@@ -193,11 +193,11 @@ fn command(run: &cli::Run, mapping: &MappingSet, user: Option<&Identity>) -> Com
     let ports: Vec<_> =
         folded.iter().map(|(run, _)| format!("{}:{}", run.service(), run.to())).collect();
     command.env("PORTMAP_PORTS", ports.join(" "));
-    let first = mappings.first().map(|m| m.to);
-    if let Some(to) = first.filter(|to| mappings.iter().all(|m| m.to == *to))
-        && std::env::var_os("PORT").is_none()
-    {
-        command.env("PORT", to.to_string());
+    if std::env::var_os("PORT").is_none() {
+        let first = mappings.first().map(|m| m.to);
+        if let Some(to) = first.filter(|to| mappings.iter().all(|m| m.to == *to)) {
+            command.env("PORT", to.to_string());
+        }
     }
     if let Some(user) = user {
         user_variables(&mut command, user);

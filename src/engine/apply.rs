@@ -121,9 +121,7 @@ impl<K: Kernel> Engine<'_, K> {
             request.strict,
         )?;
         let draft = request.draft();
-        if let Some(time) = request.trial
-            && *active != *request.mapping
-        {
+        if let Some(time) = request.trial.filter(|_| *active != *request.mapping) {
             return session.try_out(&active, &request.mapping, time, draft);
         }
         let draft = Draft { trial_until: None, ..draft };

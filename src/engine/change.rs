@@ -258,7 +258,7 @@ impl<K: Kernel> Session<'_, K> {
         let kernel = self.view.stamped();
         let Some(history) = &mut self.history else { return Ok(None) };
         // Nothing but a repair: the mapping that serves stays, and so does its number.
-        if same && let Some(active) = active {
+        if let Some(active) = active.filter(|_| same) {
             return Ok(active.generation());
         }
         let draft = Draft { parent: active, ..draft };

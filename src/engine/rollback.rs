@@ -34,10 +34,10 @@ impl<K: Kernel> Engine<'_, K> {
     pub fn roll_back(&mut self, request: &RollbackRequest) -> Result<RolledBack> {
         let mut session = self.session(Locking::Required)?;
         // One that has run out too: who asks for this wants the trial to end, and no more.
-        if request.to.is_none()
-            && let Some(ended) = session.end_trial()?
-        {
-            return Ok(RolledBack::Trial(ended));
+        if request.to.is_none() {
+            if let Some(ended) = session.end_trial()? {
+                return Ok(RolledBack::Trial(ended));
+            }
         }
         let on_trial = session.trial().map(|trial| Point::Generation(trial.0));
         if request.to.is_some() && request.to == on_trial {

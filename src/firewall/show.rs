@@ -242,9 +242,8 @@ impl Writer<'_> {
         let shown = kind.show(data);
         // A range is two comparisons.
         let begun = format!("{name} >= ");
-        if comparison == Comparison::LessOrEqual
-            && let Some(first) = self.words.last().and_then(|word| word.strip_prefix(&begun))
-        {
+        let last = self.words.last().filter(|_| comparison == Comparison::LessOrEqual);
+        if let Some(first) = last.and_then(|word| word.strip_prefix(&begun)) {
             let range = format!("{name} {first}-{shown}");
             self.words.pop();
             self.words.push(range);

@@ -144,10 +144,10 @@ impl History {
         };
         let mut target = self.back(active)?;
         let mut seen = BTreeSet::new();
-        while let Point::Generation(number) = target
-            && is_same(number)
-            && seen.insert(number)
-        {
+        while let Point::Generation(number) = target {
+            if !is_same(number) || !seen.insert(number) {
+                break;
+            }
             target = self.back(Some(target))?;
         }
         Ok(target)

@@ -204,7 +204,7 @@ pub fn is_whole(head: &[u8]) -> bool {
 pub fn decode(head: &[u8]) -> Result<Header, Flaw> {
     let cut = || damaged("the header has no end: the file is cut off, or not portmap's");
     let head = head.strip_suffix(END).filter(|_| is_whole(head)).ok_or_else(cut)?;
-    let text = str::from_utf8(head).map_err(|_| damaged("the header is not text"))?;
+    let text = std::str::from_utf8(head).map_err(|_| damaged("the header is not text"))?;
 
     // Before all else: everything else may mean something else in another version.
     let version = version(text).ok_or_else(|| damaged("the header names no version"))?;
@@ -257,7 +257,7 @@ pub fn decode_boot(text: &[u8]) -> Result<GenerationId, Flaw> {
     struct Boot {
         generation: GenerationId,
     }
-    let text = str::from_utf8(text).map_err(|_| damaged("it is not text"))?;
+    let text = std::str::from_utf8(text).map_err(|_| damaged("it is not text"))?;
     let version = version(text).ok_or_else(|| damaged("it names no version"))?;
     if version > BOOT_VERSION {
         return Err(Flaw::Newer(version));

@@ -47,9 +47,8 @@ impl History {
             let top = store::make_dir(&path)?;
             check_recognised(&top)?;
             // Where the directory was removed and made again meanwhile, it is another lock.
-            if let Some(lock) = Lock::take(&top, LOCK, until)?
-                && top.is_at_its_path().map_err(store::found("open directory", &path))?
-            {
+            let Some(lock) = Lock::take(&top, LOCK, until)? else { continue };
+            if top.is_at_its_path().map_err(store::found("open directory", &path))? {
                 break (top, lock);
             }
         };

@@ -29,14 +29,15 @@ pub struct Entry {
 /// `linux/posix_acl_xattr.h`, little-endian). `None` if it is anything else: it never counts as an
 /// empty list.
 pub fn parse(attribute: &[u8]) -> Option<Vec<Entry>> {
-    let (version, entries) = attribute.split_first_chunk::<4>()?;
-    let (entries, rest) = entries.as_chunks::<8>();
-    if u32::from_le_bytes(*version) != VERSION || !rest.is_empty() {
+    let (version, mut entries) = attribute.split_first_chunk::<4>()?;
+    if u32::from_le_bytes(*version) != VERSION || entries.len() % 8 != 0 {
         return None;
     }
     let mut list = Vec::new();
     let mut mask = READ | WRITE;
-    for [tag_low, tag_high, allowed_low, allowed_high, id @ ..] in entries {
+    while let Some((entry, rest)) = entries.split_first_chunk::<8>() {
+        entries = rest;
+        let [tag_low, tag_high, allowed_low, allowed_high, id @ ..] = entry;
         let allowed = u16::from_le_bytes([*allowed_low, *allowed_high]);
         let id = u32::from_le_bytes(*id);
         let who = match u16::from_le_bytes([*tag_low, *tag_high]) {

@@ -107,10 +107,11 @@ pub(super) fn canonical_interfaces(mut interfaces: Vec<InterfacePattern>) -> Vec
     for interface in &mut interfaces {
         // No longer name could begin with it, and neither nft nor iptables takes a pattern of so
         // many bytes with its `*`.
-        if let InterfacePattern::Prefix(prefix) = interface
-            && prefix.len() >= INTERFACE_NAME_MAX
-        {
-            *interface = InterfacePattern::Name(prefix.clone());
+        match interface {
+            InterfacePattern::Prefix(prefix) if prefix.len() >= INTERFACE_NAME_MAX => {
+                *interface = InterfacePattern::Name(prefix.clone());
+            }
+            _ => {}
         }
     }
     interfaces.sort();

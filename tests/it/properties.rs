@@ -214,9 +214,8 @@ impl Fate {
         });
         let mut next = || counts.next().expect("endless");
         for (name, map) in &ruleset.maps {
-            if let Map::Ports(elements) = map
-                && observed.shapes[name].counted
-            {
+            let Map::Ports(elements) = map else { continue };
+            if observed.shapes[name].counted {
                 let counted = elements.iter().map(|(service, _)| ((*name, *service), next()));
                 let counted = counted.filter(|(_, counter)| counter.packets > 0);
                 observed.counters.elements.extend(counted);

@@ -154,23 +154,20 @@ pub(super) fn left(text: &str) -> String {
     if let (Some(protocol), Ok(ports)) = (protocol, ports::ports(ports.trim())) {
         return format!("put the protocol after the port: `{ports}/{protocol}`");
     }
-    if let Some((address, port)) = text.rsplit_once(':')
-        && let (Some(address), Ok(port)) = (own_address(address), ports::ports(port))
-    {
-        return match address {
-            None => format!(
-                "write `{port}`, which covers all addresses of this host; the key `addresses` \
-                 selects some of them"
-            ),
-            Some(address) => {
-                let address = in_yaml(address);
-                format!(
-                    "select the address in the entry: `{port}: {{ to: …, addresses: [{address}] }}`"
-                )
-            }
-        };
+    let on_address = |(address, port)| Some((own_address(address)?, ports::ports(port).ok()?));
+    match text.rsplit_once(':').and_then(on_address) {
+        None => number(text),
+        Some((None, port)) => format!(
+            "write `{port}`, which covers all addresses of this host; the key `addresses` \
+             selects some of them"
+        ),
+        Some((Some(address), port)) => {
+            let address = in_yaml(address);
+            format!(
+                "select the address in the entry: `{port}: {{ to: …, addresses: [{address}] }}`"
+            )
+        }
     }
-    number(text)
 }
 
 /// What to do about a right side that is not a port.

@@ -170,9 +170,7 @@ impl Criteria {
         family: Family,
     ) -> Result<(), (Spot, Complaint)> {
         let shown = family.name();
-        if let Some(families) = &self.families
-            && !families.value.covers(family)
-        {
+        if let Some(families) = self.families.as_ref().filter(|f| !f.value.covers(family)) {
             let message = format!("`{name}` has {shown} networks, but `families` excludes {shown}");
             let complaint = Complaint::new(message)
                 .help(format!("remove the {shown} networks, or add `{shown}` to `families`"))

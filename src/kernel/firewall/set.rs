@@ -65,10 +65,9 @@ fn definition(attrs: Attrs) -> Result<(String, Set), Malformed> {
     let flags = number(NFTA_SET_FLAGS)?;
     let name = text(attrs.find(NFTA_SET_NAME)?.ok_or(Malformed)?)?.to_owned();
     let mut fields = Vec::new();
-    if let Some(desc) = attrs.find(NFTA_SET_DESC)?
-        && let Some(list) = Attrs(desc).find(NFTA_SET_DESC_CONCAT)?
-    {
-        for field in Attrs(list) {
+    if let Some(desc) = attrs.find(NFTA_SET_DESC)? {
+        let list = Attrs(desc).find(NFTA_SET_DESC_CONCAT)?;
+        for field in list.into_iter().flat_map(Attrs) {
             let len = Attrs(field?.1).find(NFTA_SET_FIELD_LEN)?.ok_or(Malformed)?;
             fields.push(be_u32(len)? as usize);
         }

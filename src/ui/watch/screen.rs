@@ -66,9 +66,7 @@ fn show(text: &str) -> io::Result<()> {
 pub fn drawn(lines: &[String], rows: usize) -> String {
     let mut shown: Vec<String> = lines.iter().take(rows).cloned().collect();
     let hidden = lines.len().saturating_sub(rows);
-    if hidden > 0
-        && let Some(last) = shown.last_mut()
-    {
+    if let Some(last) = shown.last_mut().filter(|_| hidden > 0) {
         *last = format!("… and {} more lines", hidden + 1);
     }
     // Each line is cleared to its end, and below the last everything.

@@ -167,10 +167,8 @@ impl Sockets {
             }
             self.connections.retain(|connection| !next() || talk(&self.name, connection).is_ok());
             for listener in &self.listeners {
-                if next()
-                    && let Ok((connection, _)) = listener.accept()
-                {
-                    self.connections.push(connection);
+                if next() {
+                    self.connections.extend(listener.accept().map(|(connection, _)| connection));
                 }
             }
             for socket in &self.datagrams {

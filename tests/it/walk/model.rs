@@ -244,9 +244,7 @@ impl Model {
         if table.trial.take().is_none() {
             return;
         }
-        if let Some(number) = table.stamp
-            && let Some(generation) = self.generations.get_mut(&number)
-        {
+        if let Some(generation) = table.stamp.and_then(|number| self.generations.get_mut(&number)) {
             generation.fate = fate;
         }
         table.stamp = Some(active).filter(|number| *number != 0);
@@ -286,10 +284,9 @@ impl Model {
     /// Somebody else has removed our table. What was not written down yet, nobody can know any more:
     /// a mapping never reached the kernel then, and a `clear` did.
     pub fn flush(&mut self) {
-        if let Some(table) = self.table.take()
-            && let (Some(_), Some(stamp)) = (table.trial, table.stamp)
-            && let Some(generation) = self.generations.get_mut(&stamp)
-        {
+        let on_trial = self.table.take().filter(|table| table.trial.is_some());
+        let stamp = on_trial.and_then(|table| table.stamp);
+        if let Some(generation) = stamp.and_then(|stamp| self.generations.get_mut(&stamp)) {
             generation.fate = Fate::Reverted;
         }
         for generation in self.generations.values_mut().filter(|g| g.is_open) {
