@@ -3,6 +3,7 @@
 
 mod checks;
 mod source;
+mod syntax;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -145,9 +146,7 @@ fn rooms(source: &Crate, exceptions: &[(&str, &str, &str)]) -> Vec<String> {
     let mut found = BTreeSet::new();
     let mut needed = BTreeSet::new();
     for file in &source.files {
-        if let Some(room) = room(file)
-            && level(room).is_none()
-        {
+        if let Some(room) = room(file).filter(|room| level(room).is_none()) {
             found.insert(format!("src/{}: room `{room}` is not in the table of rooms", file.name));
         }
     }
@@ -251,7 +250,6 @@ fn lengths(source: &Crate, long_functions: &[(&str, &str, &str)]) -> Vec<String>
     found
 }
 
-/// Each circle once, with the references that make it.
 /// Whether a file is a module within another, which declares it, calls it and passes its names on:
 /// that alone is no circle.
 fn is_part_of(file: &str, other: &str) -> bool {
@@ -259,12 +257,13 @@ fn is_part_of(file: &str, other: &str) -> bool {
     file.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'))
 }
 
+/// Each circle once, with the references that make it.
 fn circles(source: &Crate) -> Vec<String> {
     // By room: what rooms use of each other is checked apart.
     let mut edges: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
     for Use { file, line, target } in source.uses() {
-        if let Target::File(target) = target
-            && target.name != file.name
+        let Target::File(target) = target else { continue };
+        if target.name != file.name
             && !is_part_of(&target.name, &file.name)
             && room(file).is_some()
             && room(file) == room(target)
