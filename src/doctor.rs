@@ -15,6 +15,7 @@ mod machine;
 mod reach;
 mod selectors;
 mod state;
+mod told;
 
 pub use finding::{Code, Finding, Remedy, Severity};
 pub use holder::Holder;

@@ -7,10 +7,11 @@ use serde::{Serialize, Serializer};
 use super::facts::{Facts, Subject, Table};
 use super::finding::{Code, Finding, Severity};
 use super::firewalls::{self, Obstacle};
-use super::foresee::{EACH_MAX, listener_shadowed, shadowed, shortened, unreached};
+use super::foresee::{listener_shadowed, shadowed, unreached};
 use super::holder::Holder;
 use super::reach::{self, From, Reach};
 use super::selectors::Absent;
+use super::told::Told;
 use super::{machine, state};
 use crate::mapping::words::{Run, fold};
 use crate::mapping::{Mapping, Port, Protocol, Service};
@@ -87,10 +88,12 @@ pub fn examine(facts: &Facts) -> Examination {
     findings.extend(machine::findings(facts));
     // Each kind by itself: it is cut short at the end of what is most serious.
     findings.sort_by_key(|f| (f.severity, f.protocol, f.port, f.code));
+    let mut all = Told::default();
+    all.extend(findings);
     let told = if facts.asked.is_empty() { PATHS_MAX } else { usize::MAX };
     let paths = judged.iter().take(told).flat_map(|judged| judged.paths(facts)).collect();
     Examination {
-        findings: shortened(findings, EACH_MAX),
+        findings: all.findings(),
         paths,
         unseen: unseen(facts, &mappings),
         mappings: mappings.len(),

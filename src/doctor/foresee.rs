@@ -6,18 +6,15 @@ use super::finding::{Code, Finding, Severity};
 use super::holder::{Holder, listed, places};
 use super::reach::{self, Missing, Reach};
 use super::selectors::Absent;
+use super::told::Told;
+use crate::host::listeners::Listener;
 use crate::mapping::changes::Change;
-use crate::mapping::words::{Run, fold};
+use crate::mapping::words::{Run, fold_judged};
 use crate::mapping::{Family, Mapping, Protocol, Scope};
 
-/// Findings of one code that are told one by one. Whoever maps ten thousand ports at once needs
-/// to read no more.
-pub(super) const EACH_MAX: usize = 20;
-
-/// A mapping, and what is to be said of it whatever its port is.
+/// What is to be said of a mapping whatever its port is.
 #[derive(Debug, PartialEq)]
-struct Judged<'a> {
-    mapping: &'a Mapping,
+struct Judged {
     reach: Reach,
     shadowed: Vec<Holder>,
     absent: Absent,
@@ -31,21 +28,18 @@ pub fn foresee(changes: &[Change<'_>], facts: &Facts) -> Vec<Finding> {
         Change::Change { before, after } if before.to != after.to => Some((after, false)),
         Change::Change { .. } | Change::Remove(_) => None,
     });
-    let judged: Vec<_> = new.map(|(m, is_new)| judge(m, is_new, facts)).collect();
-    let same = |a: &Judged, b: &Judged| {
-        (&a.reach, &a.shadowed, &a.absent) == (&b.reach, &b.shadowed, &b.absent)
-    };
-    let mut findings: Vec<_> = session(changes, facts).into_iter().collect();
-    for (run, part) in fold(&judged, |j| j.mapping, same) {
-        findings.extend(of_run(&run, &part[0]));
+    let judged = new.map(|(m, is_new)| (m, judge(m, is_new, facts)));
+    let mut told = Told::default();
+    told.extend(session(changes, facts));
+    for (run, judged) in fold_judged(judged) {
+        tell(&run, &judged, &mut told);
     }
-    shortened(findings, EACH_MAX)
+    told.findings()
 }
 
-fn judge<'a>(mapping: &'a Mapping, is_new: bool, facts: &Facts) -> Judged<'a> {
+fn judge(mapping: &Mapping, is_new: bool, facts: &Facts) -> Judged {
     let Facts { listening, interfaces, .. } = facts;
     Judged {
-        mapping,
         reach: reach::reach(mapping, listening, interfaces),
         shadowed: if is_new { shadowed(mapping, facts) } else { Vec::new() },
         absent: Absent::of(mapping, interfaces),
@@ -57,29 +51,28 @@ pub fn shadowed(mapping: &Mapping, facts: &Facts) -> Vec<Holder> {
     if mapping.to.port() == mapping.service.port {
         return Vec::new();
     }
+    let listeners = facts.listening.on(mapping.service.protocol, mapping.service.port);
+    if listeners.is_empty() {
+        return Vec::new();
+    }
     let taken = reach::paths(mapping, &facts.interfaces);
-    let service = mapping.service;
-    Holder::of(
-        facts
-            .listening
-            .on(service.protocol, service.port)
-            .iter()
-            .filter(|listener| taken.iter().any(|(_, address)| listener.serves(*address))),
-    )
+    let is_taken = |l: &&Listener| taken.iter().any(|(_, address)| l.serves(*address));
+    Holder::of(listeners.iter().filter(is_taken))
 }
 
-fn of_run(run: &Run<'_>, judged: &Judged<'_>) -> Vec<Finding> {
-    let mut findings = Vec::new();
+fn tell(run: &Run<'_>, judged: &Judged, told: &mut Told) {
+    let of_run = |finding: Finding| Finding {
+        port: Some(run.first.service.port.get()),
+        protocol: Some(run.first.service.protocol),
+        ..finding
+    };
     if !judged.shadowed.is_empty() {
-        findings.push(listener_shadowed(run, &judged.shadowed));
+        told.offer(Code::ListenerShadowed, || of_run(listener_shadowed(run, &judged.shadowed)));
     }
-    findings.extend(unreached(run, &judged.reach));
-    findings.extend(judged.absent.findings(&run.service()));
-    findings.iter_mut().for_each(|finding| {
-        finding.port = Some(run.first.service.port.get());
-        finding.protocol = Some(run.first.service.protocol);
-    });
-    findings
+    if let Some(code) = judged.reach.code() {
+        told.offer(code, || unreached(run, &judged.reach).map(of_run));
+    }
+    told.extend(judged.absent.findings(&run.service()).into_iter().map(of_run));
 }
 
 pub fn listener_shadowed(run: &Run<'_>, holders: &[Holder]) -> Finding {
@@ -247,29 +240,6 @@ fn session(changes: &[Change<'_>], facts: &Facts) -> Option<Finding> {
         .evidence("client", session.client.to_string())
         .evidence("server", session.server.to_string());
     Some(finding)
-}
-
-/// Keeps the first findings of each code, and says how many more there are.
-pub(super) fn shortened(findings: Vec<Finding>, each: usize) -> Vec<Finding> {
-    let mut kept: Vec<Finding> = Vec::new();
-    let mut more: Vec<(Code, usize)> = Vec::new();
-    for finding in findings {
-        let code = finding.code;
-        match more.iter_mut().find(|(of, _)| *of == code) {
-            Some((_, count)) => *count += 1,
-            None => more.push((code, 1)),
-        }
-        if more.iter().any(|(of, count)| *of == code && *count <= each) {
-            kept.push(finding);
-        }
-    }
-    for (code, count) in more.into_iter().filter(|(_, count)| *count > each) {
-        let of_code = kept.iter().rfind(|finding| finding.code == code);
-        let severity = of_code.map_or(Severity::Warning, |finding| finding.severity);
-        let summary = format!("the same of {} more mappings ({})", count - each, code.name());
-        kept.push(Finding::new(code, severity, summary));
-    }
-    kept
 }
 
 #[cfg(test)]

@@ -101,6 +101,22 @@ pub fn fold<'a, T>(
     runs
 }
 
+/// Folds neighbours of which the same is to be said.
+pub fn fold_judged<'a, T: PartialEq>(
+    items: impl IntoIterator<Item = (&'a Mapping, T)>,
+) -> Vec<(Run<'a>, T)> {
+    let mut runs: Vec<(Run<'a>, T)> = Vec::new();
+    for (mapping, judgement) in items {
+        match runs.last_mut() {
+            Some((run, of_run)) if *of_run == judgement && run.is_continued_by(mapping) => {
+                run.last = mapping;
+            }
+            _ => runs.push((Run::of(mapping), judgement)),
+        }
+    }
+    runs
+}
+
 /// The lines of a diff: `+ 80/tcp -> 3000`, `~ 443/tcp: 9443 -> 8443`, `- 53/udp -> 5353`. What
 /// follows a `#` is a comment and nothing else.
 pub fn fold_changes(changes: &[Change<'_>]) -> Vec<(Action, String)> {

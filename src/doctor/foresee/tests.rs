@@ -1,5 +1,6 @@
 //! Facts written down, and what follows from them.
 
+use super::super::told::EACH_MAX;
 use super::*;
 use crate::formats::rules::{self, Facts as FileFacts, Names, Source};
 use crate::host::listeners::{Listener, Listening, Program};
