@@ -95,8 +95,10 @@ impl Texts {
         self.gathered.sources.iter().map(|source| source.text().len()).sum::<usize>() > LARGE
     }
 
+    /// YAML may spell a key with escapes.
     fn may_name_users(&self) -> bool {
-        self.gathered.sources.iter().any(|source| source.text().contains("user"))
+        let may = |text: &str| text.contains("user") || text.contains('\\');
+        self.gathered.sources.iter().any(|source| may(source.text()))
     }
 
     fn understood(&self) -> &Understood {

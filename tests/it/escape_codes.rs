@@ -213,7 +213,7 @@ fn of_processes_and_users() {
     let listener = host.run(|| std::net::TcpListener::bind("127.0.0.1:3000").unwrap());
     let listener = process(host.command("sh"), ":", std::os::fd::OwnedFd::from(listener));
     // Its user has the name; who listens is this test.
-    let _other = host.serve_as(70001, "other", 3001);
+    let _other = host.serve_as(70001, "other", &[3001]);
     let (text, json) = both(&host, &["status"], "");
     let named = |text: &str| text.contains("[2J") && text.contains("9b");
     assert!(named(&text) && named(&json), "the listeners: {text}{json}");

@@ -3,6 +3,7 @@
 //! - [`namespace`]: a network namespace that dies with its test, and commands inside it;
 //! - [`world`]: a host with clients around it, joined by veth pairs;
 //! - [`net`]: servers that say who they are, clients that ask;
+//! - [`process`]: servers that are processes of other users;
 //! - [`portmap`]: the program under test, run on a host;
 //! - [`arbitrary`]: any mapping; [`model`]: the kernel's part, without a kernel (tests/engine has it
 //!   behind the program's own door);
@@ -16,6 +17,7 @@ pub mod model;
 pub mod namespace;
 pub mod net;
 pub mod portmap;
+pub mod process;
 pub mod record;
 pub mod terminal;
 pub mod world;

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket,
+};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,11 +17,11 @@ use std::time::{Duration, Instant};
 
 use nix::libc::linger;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    self, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, setsockopt, sockopt,
+};
 
-use nix::unistd::{Uid, setfsuid};
-
-use super::{Namespace, needs_other_users, wait_until};
+use super::{Namespace, wait_until};
 
 /// Longer than the kernel waits (1 s) before it sends a lost SYN again.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(2500);
@@ -100,28 +102,11 @@ impl Namespace {
         self.serve_at(name, &[Listen::Tcp(&any), Listen::Udp(&any)])
     }
 
-    /// A server on this port of all addresses, whose sockets belong to another user.
-    #[track_caller]
-    pub fn serve_as(&self, uid: u32, name: &str, port: u16) -> Server {
-        needs_other_users();
-        let any = format!("[::]:{port}");
-        self.serve_with(name, &[Listen::Tcp(&any), Listen::Udp(&any)], || {
-            // For files and sockets that this thread opens from here on: setfsuid(2).
-            let _ = setfsuid(Uid::from_raw(uid));
-        })
-    }
-
     /// A server on just these. `[::]` is dual stack, as in most of the world's applications.
     #[track_caller]
     pub fn serve_at(&self, name: &str, places: &[Listen]) -> Server {
-        self.serve_with(name, places, || {})
-    }
-
-    #[track_caller]
-    fn serve_with(&self, name: &str, places: &[Listen], first: impl FnOnce() + Send) -> Server {
         let mut sockets = Sockets { name: name.to_owned(), ..Sockets::default() };
         self.run(|| {
-            first();
             for place in places {
                 sockets.open(*place).unwrap_or_else(|e| panic!("{name}: {place:?}: {e}"));
             }
@@ -132,8 +117,9 @@ impl Namespace {
     }
 }
 
+/// What a server has open.
 #[derive(Default)]
-struct Sockets {
+pub(super) struct Sockets {
     name: String,
     listeners: Vec<TcpListener>,
     connections: Vec<TcpStream>,
@@ -141,6 +127,31 @@ struct Sockets {
 }
 
 impl Sockets {
+    /// TCP and UDP on these ports, IPv4 and IPv6, to be shared with others of the same user: so a
+    /// program takes the place of the one that runs.
+    pub(super) fn to_be_shared(name: &str, ports: &[u16]) -> io::Result<Self> {
+        let mut sockets = Self { name: name.to_owned(), ..Self::default() };
+        for port in ports {
+            let listener = TcpListener::from(shared(SockType::Stream, *port)?);
+            listener.set_nonblocking(true)?;
+            sockets.listeners.push(listener);
+            let datagrams = UdpSocket::from(shared(SockType::Datagram, *port)?);
+            datagrams.set_nonblocking(true)?;
+            sockets.datagrams.push(datagrams);
+        }
+        Ok(sockets)
+    }
+
+    /// Closes what takes new clients, and talks to those that are there until they are gone.
+    pub(super) fn finish(mut self) {
+        self.listeners.clear();
+        self.datagrams.clear();
+        let (_stay, stopped) = UnixStream::pair().unwrap();
+        while !self.connections.is_empty() {
+            self.serve_once(&stopped);
+        }
+    }
+
     fn open(&mut self, place: Listen) -> io::Result<()> {
         match place {
             Listen::Tcp(to) => {
@@ -157,27 +168,31 @@ impl Sockets {
         Ok(())
     }
 
-    fn serve(mut self, stopped: &UnixStream) {
-        loop {
-            let ready = self.wait(stopped);
-            let mut ready = ready.into_iter();
-            let mut next = || ready.next().unwrap();
+    pub(super) fn serve(&mut self, stopped: &UnixStream) {
+        while self.serve_once(stopped) {}
+    }
+
+    /// Waits for clients, and serves them; `false` if it is to stop.
+    fn serve_once(&mut self, stopped: &UnixStream) -> bool {
+        let ready = self.wait(stopped);
+        let mut ready = ready.into_iter();
+        let mut next = || ready.next().unwrap();
+        if next() {
+            return false;
+        }
+        self.connections.retain(|connection| !next() || talk(&self.name, connection).is_ok());
+        for listener in &self.listeners {
             if next() {
-                return;
-            }
-            self.connections.retain(|connection| !next() || talk(&self.name, connection).is_ok());
-            for listener in &self.listeners {
-                if next() {
-                    self.connections.extend(listener.accept().map(|(connection, _)| connection));
-                }
-            }
-            for socket in &self.datagrams {
-                if next() {
-                    // What fails here (the client is gone) is the client's to notice.
-                    let _ = reply(&self.name, socket);
-                }
+                self.connections.extend(listener.accept().map(|(connection, _)| connection));
             }
         }
+        for socket in &self.datagrams {
+            if next() {
+                // What fails here (the client is gone) is the client's to notice.
+                let _ = reply(&self.name, socket);
+            }
+        }
+        true
     }
 
     /// Which are ready: first `stopped`, then connections, listeners, datagrams.
@@ -191,6 +206,20 @@ impl Sockets {
         poll(&mut fds, PollTimeout::NONE).expect("poll");
         fds.iter().map(|fd| fd.any() == Some(true)).collect()
     }
+}
+
+fn shared(kind: SockType, port: u16) -> io::Result<OwnedFd> {
+    const QUEUE: i32 = 128;
+    let socket = socket::socket(AddressFamily::Inet6, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    // Or a port would stay taken for a minute by connections that were closed from here.
+    setsockopt(&socket, sockopt::ReuseAddr, &(kind == SockType::Stream))?;
+    setsockopt(&socket, sockopt::ReusePort, &true)?;
+    let any = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0);
+    socket::bind(socket.as_raw_fd(), &SockaddrIn6::from(any))?;
+    if kind == SockType::Stream {
+        socket::listen(&socket, Backlog::new(QUEUE)?)?;
+    }
+    Ok(socket)
 }
 
 /// One answer for each line that has arrived. An error if the client is gone.
@@ -336,7 +365,12 @@ impl Namespace {
     /// Connects to `to` again and again, on a thread, until it is stopped.
     #[track_caller]
     pub fn keep_asking_tcp(&self, to: &str) -> Asker {
-        let to = address(to);
+        self.keep_asking(Ask::Tcp(address(to)), ANSWER_TIMEOUT)
+    }
+
+    /// Asks again and again, on a thread, until it is stopped. Waits for each answer for so long.
+    #[track_caller]
+    pub fn keep_asking(&self, question: Ask, patience: Duration) -> Asker {
         let shared = Arc::new(Record::default());
         let record = Arc::clone(&shared);
         let (started, wait) = std::sync::mpsc::channel();
@@ -345,11 +379,7 @@ impl Namespace {
             super::namespace::enter(&net).expect("enter the namespace");
             started.send(()).unwrap();
             while !record.stop.load(Ordering::Relaxed) {
-                let outcome = TcpConnection::open(to).and_then(|mut connection| {
-                    let name = connection.ask();
-                    connection.abort();
-                    name
-                });
+                let outcome = question.ask(patience);
                 record.outcomes.lock().unwrap().push(outcome);
             }
         });
