@@ -186,18 +186,27 @@ impl Change<'_> {
             }
             (Map::Selected(want), Map::Selected(have))
             | (Map::Services(want), Map::Services(have)) => {
-                let (gone, new) = differing(want, have, |service| *service, Service::eq);
-                let services: Vec<_> = new.into_iter().copied().collect();
+                let counted = self.is_counted(map);
+                let same = |w: &Service, h: &Service| {
+                    w == h && !(counted && self.old.grows_service(map, *w))
+                };
+                let (gone, new) = differing(want, have, |service| *service, same);
+                let count = |s| if counted { self.old.service(map, s) } else { None };
+                let services: Vec<_> = new.into_iter().map(|s| (*s, count(*s))).collect();
                 let add = (!services.is_empty()).then_some(Step::AddServices { map, services });
                 (delete(gone.into_iter().copied().collect()), add)
             }
             (Map::Answers(want), Map::Answers(have)) => {
-                let (gone, new) = differing(want, have, |answer| answer.key(), Answer::eq);
-                let some = |answers: Vec<&Answer>| {
-                    (!answers.is_empty()).then(|| answers.into_iter().cloned().collect())
-                };
-                let delete = some(gone).map(|answers| Step::DeleteAnswers { map, answers });
-                (delete, some(new).map(|answers| Step::AddAnswers { map, answers }))
+                let counted = self.is_counted(map);
+                let same =
+                    |w: &Answer, h: &Answer| w == h && !(counted && self.old.grows_answer(map, w));
+                let (gone, new) = differing(want, have, |answer| answer.key(), same);
+                let answers: Vec<_> = gone.into_iter().cloned().collect();
+                let delete = (!answers.is_empty()).then_some(Step::DeleteAnswers { map, answers });
+                let count = |a| if counted { self.old.answer(map, a) } else { None };
+                let answers: Vec<_> = new.into_iter().map(|a| (a.clone(), count(a))).collect();
+                let add = (!answers.is_empty()).then_some(Step::AddAnswers { map, answers });
+                (delete, add)
             }
             // What a map holds goes by its name.
             _ => (None, None),

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use crate::mapping::{Selector, Service, Target};
-use crate::ruleset::{ChainName, Counter, Layer, MapName, Observed, PortData, Rule};
+use crate::ruleset::{Answer, ChainName, Counter, Layer, MapName, Observed, PortData, Rule};
 
-/// The counters that are not zero, by what they count: a service, for whom, to which port. A
-/// mapping that starts to go elsewhere starts at zero. While a trial runs, connections are counted
+/// The counters that are not zero, by what they count. A mapping that starts to go elsewhere starts
+/// at zero. While a trial runs, connections are counted
 /// in its layer; with its end the two counts become one.
 #[derive(Clone, Debug, Default)]
 pub struct OldCounts {
@@ -15,7 +15,15 @@ pub struct OldCounts {
     joins: bool,
 }
 
-type Counted = (Service, Selector, Target);
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Counted {
+    /// Connections to a service, for whom, to which port.
+    Mapped(Service, Selector, Target),
+    /// Answers to a service from a port, by other users than the one that may.
+    Dropped(Service, Target),
+    /// Attempts to use a target directly.
+    Refused(Service),
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Layers {
@@ -28,6 +36,7 @@ impl OldCounts {
     pub fn from(observed: &Observed, joins: bool) -> Self {
         let mut carried = Self { counts: HashMap::new(), joins };
         carried.add_elements(observed);
+        carried.add_answers(observed);
         carried.add_rules(observed);
         carried
     }
@@ -40,6 +49,24 @@ impl OldCounts {
     /// Whether an element that may stay has more to count than it knows.
     pub fn grows_element(&self, map: MapName, service: Service, target: &PortData) -> bool {
         self.grows(map.layer(), self.of_element(map, service, target))
+    }
+
+    /// The same of an element of a set of answers.
+    pub fn answer(&self, set: MapName, answer: &Answer) -> Option<Counter> {
+        Some(self.start(set.layer(), self.of_answer(set, answer)?))
+    }
+
+    pub fn grows_answer(&self, set: MapName, answer: &Answer) -> bool {
+        self.grows(set.layer(), self.of_answer(set, answer))
+    }
+
+    /// The same of an element of a set of services.
+    pub fn service(&self, set: MapName, service: Service) -> Option<Counter> {
+        Some(self.start(set.layer(), self.of_service(set, service)?))
+    }
+
+    pub fn grows_service(&self, set: MapName, service: Service) -> bool {
+        self.grows(set.layer(), self.of_service(set, service))
     }
 
     /// What a rule starts with.
@@ -70,12 +97,22 @@ impl OldCounts {
             return None;
         }
         let MapName::Ports(_, scope, family) = map else { return None };
-        self.counts.get(&(service, Selector::of(scope, family), target.to))
+        self.counts.get(&Counted::Mapped(service, Selector::of(scope, family), target.to))
+    }
+
+    fn of_answer(&self, set: MapName, answer: &Answer) -> Option<&Layers> {
+        let MapName::Guarded(_) = set else { return None };
+        self.counts.get(&Counted::Dropped(answer.service, answer.to))
+    }
+
+    fn of_service(&self, set: MapName, service: Service) -> Option<&Layers> {
+        let MapName::Hidden(_) = set else { return None };
+        self.counts.get(&Counted::Refused(service))
     }
 
     fn of_rule(&self, rule: &Rule) -> Option<&Layers> {
         let Rule::Select(m) = rule.modern() else { return None };
-        self.counts.get(&(m.service, m.selector.clone(), m.to))
+        self.counts.get(&Counted::Mapped(m.service, m.selector.clone(), m.to))
     }
 
     fn add(&mut self, layer: Layer, counted: Counted, counter: Counter) {
@@ -88,11 +125,21 @@ impl OldCounts {
 
     fn add_elements(&mut self, observed: &Observed) {
         for (&(name, service), &counter) in &observed.counters.elements {
+            if let MapName::Hidden(layer) = name {
+                self.add(layer, Counted::Refused(service), counter);
+            }
             let MapName::Ports(layer, scope, family) = name else { continue };
+            let selector = Selector::of(scope, family);
             let target = observed.ruleset.maps.get(&name).and_then(|map| map.target(service));
             if let Some(target) = target {
-                self.add(layer, (service, Selector::of(scope, family), target.to), counter);
+                self.add(layer, Counted::Mapped(service, selector, target.to), counter);
             }
+        }
+    }
+
+    fn add_answers(&mut self, observed: &Observed) {
+        for (&(layer, service, target), &counter) in &observed.counters.dropped {
+            self.add(layer, Counted::Dropped(service, target), counter);
         }
     }
 
@@ -103,7 +150,7 @@ impl OldCounts {
             if let (ChainName::Service(layer, _), Some(Rule::Select(m))) =
                 (chain, rule.map(Rule::modern))
             {
-                self.add(layer, (m.service, m.selector.clone(), m.to), counter);
+                self.add(layer, Counted::Mapped(m.service, m.selector.clone(), m.to), counter);
             }
         }
     }

@@ -42,7 +42,7 @@ pub enum Step {
     /// Elements of a map to chains, each `goto` the chain of its service, or of a set of services.
     AddServices {
         map: MapName,
-        services: Vec<Service>,
+        services: Vec<(Service, Option<Counter>)>,
     },
     /// Elements of any map or set whose keys are services.
     DeleteElements {
@@ -52,7 +52,7 @@ pub enum Step {
     /// Elements of a set of answers.
     AddAnswers {
         map: MapName,
-        answers: Vec<Answer>,
+        answers: Vec<(Answer, Option<Counter>)>,
     },
     DeleteAnswers {
         map: MapName,
@@ -98,10 +98,10 @@ impl Step {
     pub fn element_count(&self) -> usize {
         match self {
             Step::AddPorts { elements, .. } => elements.len(),
-            Step::AddServices { services, .. } | Step::DeleteElements { services, .. } => {
-                services.len()
-            }
-            Step::AddAnswers { answers, .. } | Step::DeleteAnswers { answers, .. } => answers.len(),
+            Step::AddServices { services, .. } => services.len(),
+            Step::DeleteElements { services, .. } => services.len(),
+            Step::AddAnswers { answers, .. } => answers.len(),
+            Step::DeleteAnswers { answers, .. } => answers.len(),
             _ => 0,
         }
     }
@@ -140,7 +140,7 @@ impl Display for Part<'_> {
                 write!(f, "add {} to map {map}", self.elements(elements, text))
             }
             Step::AddServices { map, services } => {
-                let elements = self.elements(services, Service::to_string);
+                let elements = self.elements(services, |(service, _)| service.to_string());
                 write!(f, "add {elements} to {} {map}", map.kind())
             }
             Step::DeleteElements { map, services } => {
@@ -148,7 +148,7 @@ impl Display for Part<'_> {
                 write!(f, "delete {elements} from {} {map}", map.kind())
             }
             Step::AddAnswers { map, answers } => {
-                let elements = self.elements(answers, in_words);
+                let elements = self.elements(answers, |(answer, _)| in_words(answer));
                 write!(f, "add {elements} to {} {map}", map.kind())
             }
             Step::DeleteAnswers { map, answers } => {

@@ -9,8 +9,8 @@ use portmap::mapping::words::{fold, fold_changes};
 use portmap::mapping::{Digest, Direct, Family, Mapping, MappingSet, Port, Scope, Service, Target};
 use portmap::plan::{Step, plan, reason_to_rebuild, restamp};
 use portmap::ruleset::{
-    ChainName, Check, Counter, Hook, Layer, Map, MapName, MapShape, Observed, PortData, Rule,
-    Ruleset, Stamp, Trial, desired, map_shape,
+    Answer, ChainName, Check, Counter, Hook, Layer, Map, MapName, MapShape, Observed, PortData,
+    Rule, Ruleset, Stamp, Trial, desired, map_shape,
 };
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -214,12 +214,24 @@ impl Fate {
         });
         let mut next = || counts.next().expect("endless");
         for (name, map) in &ruleset.maps {
-            let Map::Ports(elements) = map else { continue };
-            if observed.shapes[name].counted {
-                let counted = elements.iter().map(|(service, _)| ((*name, *service), next()));
-                let counted = counted.filter(|(_, counter)| counter.packets > 0);
-                observed.counters.elements.extend(counted);
+            if !observed.shapes[name].counted {
+                continue;
             }
+            let services: Vec<_> = match map {
+                Map::Ports(elements) => elements.iter().map(|(service, _)| *service).collect(),
+                Map::Services(services) => services.clone(),
+                Map::Answers(answers) => {
+                    let key = |a: &Answer| (name.layer(), a.service, a.to);
+                    let counted = answers.iter().map(|answer| (key(answer), next()));
+                    let counted = counted.filter(|(_, counter)| counter.packets > 0);
+                    observed.counters.dropped.extend(counted);
+                    continue;
+                }
+                Map::Selected(_) => continue,
+            };
+            let counted = services.into_iter().map(|service| ((*name, service), next()));
+            let counted = counted.filter(|(_, counter)| counter.packets > 0);
+            observed.counters.elements.extend(counted);
         }
         for (name, rules) in &ruleset.chains {
             let counting = |r: &Rule| matches!(r.modern(), Rule::Select(_));
@@ -312,6 +324,29 @@ fn counters(observed: &Observed, layer: Layer) -> BTreeMap<Mapping, Counter> {
     counters
 }
 
+/// What one layer has stopped: answers to a service from a target, attempts to use a target
+/// directly; zeroes too.
+fn stopped(observed: &Observed, layer: Layer) -> BTreeMap<(Service, Option<Target>), Counter> {
+    let is_counted = |name: MapName| observed.shapes.get(&name).is_some_and(|shape| shape.counted);
+    let mut stopped = BTreeMap::new();
+    let (guarded, hidden) = (MapName::Guarded(layer), MapName::Hidden(layer));
+    let maps = observed.ruleset.maps.iter().filter(|(name, _)| is_counted(**name));
+    for (name, map) in maps {
+        match map {
+            Map::Answers(answers) if *name == guarded => stopped.extend(answers.iter().map(|a| {
+                let counter = observed.counters.dropped.get(&(layer, a.service, a.to));
+                ((a.service, Some(a.to)), counter.copied().unwrap_or_default())
+            })),
+            Map::Services(targets) if *name == hidden => stopped.extend(targets.iter().map(|t| {
+                let counter = observed.counters.elements.get(&(hidden, *t));
+                ((*t, None), counter.copied().unwrap_or_default())
+            })),
+            _ => {}
+        }
+    }
+    stopped
+}
+
 /// The elements that two tables have in common, by map.
 fn common_elements(a: &Ruleset, b: &Ruleset) -> Vec<(MapName, Service)> {
     let mut common = Vec::new();
@@ -334,9 +369,8 @@ fn common_elements(a: &Ruleset, b: &Ruleset) -> Vec<(MapName, Service)> {
 fn elements(step: &Step) -> Vec<(MapName, Service)> {
     match step {
         Step::AddPorts { map, elements } => elements.iter().map(|(s, ..)| (*map, *s)).collect(),
-        Step::AddServices { map, services } | Step::DeleteElements { map, services } => {
-            services.iter().map(|s| (*map, *s)).collect()
-        }
+        Step::AddServices { map, services } => services.iter().map(|(s, _)| (*map, *s)).collect(),
+        Step::DeleteElements { map, services } => services.iter().map(|s| (*map, *s)).collect(),
         _ => Vec::new(),
     }
 }
@@ -498,14 +532,21 @@ proptest! {
         let done = done(&steps, Some(&observed))?.expect("a table");
         let (active, trial) =
             (counters(&observed, Layer::Active), counters(&observed, Layer::Trial));
-        let count = |of: &BTreeMap<Mapping, Counter>, m: &Mapping| of.get(m).copied().unwrap_or_default();
-        for (mapping, counter) in counters(&done, Layer::Active) {
-            let (was, tried) = (count(&active, &mapping), count(&trial, &mapping));
-            let expected = match after.gate {
+        let expected = |was: Option<&Counter>, tried: Option<&Counter>| {
+            let (was, tried) = (was.copied().unwrap_or_default(), tried.copied().unwrap_or_default());
+            match after.gate {
                 Some(_) => was,
                 None => Counter { packets: was.packets + tried.packets, bytes: was.bytes + tried.bytes },
-            };
+            }
+        };
+        for (mapping, counter) in counters(&done, Layer::Active) {
+            let expected = expected(active.get(&mapping), trial.get(&mapping));
             prop_assert_eq!(counter, expected, "{:?}\n{}", mapping, text(&steps));
+        }
+        let (active, trial) = (stopped(&observed, Layer::Active), stopped(&observed, Layer::Trial));
+        for (what, counter) in stopped(&done, Layer::Active) {
+            let expected = expected(active.get(&what), trial.get(&what));
+            prop_assert_eq!(counter, expected, "{:?}\n{}", what, text(&steps));
         }
     }
 

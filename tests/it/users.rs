@@ -295,3 +295,47 @@ fn what_somebody_takes_out_of_the_table_is_seen_and_put_back() {
         assert_eq!(host.blocks(), before, "{change}");
     }
 }
+
+#[test]
+fn what_was_stopped_goes_on_being_counted() {
+    let world = World::new();
+    let host = &world.host;
+    let rules = |uid: u32, comment: &str| {
+        format!(
+            "ports: {{ 80: {{ to: 3000, user: {uid}, direct: refuse, comment: {comment} }},
+                       81: {{ to: 3001, user: {RIGHT} }} }}"
+        )
+    };
+    host.apply(&rules(RIGHT, "first"));
+    let _impostor = host.serve_as(OTHER, "impostor", &[3000]);
+    let ask = || {
+        let heard = host.ask_all(&[Ask::Tcp("127.0.0.1:80".parse().unwrap())], BRIEFLY);
+        assert_eq!(heard, [Err(NoAnswer::TimedOut)]);
+        assert_eq!(world.client.tcp_ask("192.0.2.1:3000"), Err(NoAnswer::Refused));
+    };
+    let stopped = || {
+        let mapping = &host.status()["mappings"][0];
+        ["dropped_answers", "refused_directly"].map(|what| mapping[what].as_u64().unwrap())
+    };
+    ask();
+    // The kernel of the one who listens answers once more after a second.
+    let before = stopped();
+    assert!(before.iter().all(|count| *count > 0), "{before:?}");
+    let is_kept = |before: [u64; 2], what: &str| {
+        let now = stopped();
+        assert!(now.iter().zip(before).all(|(now, before)| *now >= before), "{what}: {now:?}");
+        now
+    };
+    // The table is made anew.
+    host.nft("add chain inet portmap somebodys");
+    host.apply(&rules(RIGHT, "second"));
+    let before = is_kept(before, "made anew");
+    // Those of a trial are added when it is confirmed.
+    let trial = host.file("trial.yaml", &rules(RIGHT, "third"));
+    let trial = trial.to_str().unwrap();
+    host.portmap(["apply", "--confirm", "1h", trial]).run().succeeds();
+    ask();
+    host.portmap(["confirm"]).run().succeeds();
+    let [_, refused] = is_kept([before[0] + 1, before[1] + 1], "confirmed");
+    assert_eq!(refused, before[1] + 1);
+}

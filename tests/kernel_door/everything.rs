@@ -84,9 +84,13 @@ pub fn make(ruleset: &Ruleset) -> Vec<Step> {
                 elements: list.iter().map(|(s, t)| (*s, t.clone(), None)).collect(),
             },
             Map::Selected(list) | Map::Services(list) => {
-                Step::AddServices { map: *name, services: list.clone() }
+                let services = list.iter().map(|service| (*service, None)).collect();
+                Step::AddServices { map: *name, services }
             }
-            Map::Answers(list) => Step::AddAnswers { map: *name, answers: list.clone() },
+            Map::Answers(list) => Step::AddAnswers {
+                map: *name,
+                answers: list.iter().map(|answer| (answer.clone(), None)).collect(),
+            },
         });
     }
     for (chain, rules) in &ruleset.chains {

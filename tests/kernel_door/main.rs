@@ -217,7 +217,7 @@ fn what_is_refused_is_named() {
              no such file or directory (os error 2)"
         );
         let name = MapName::Selected(Layer::Active);
-        let selected = Step::AddServices { map: name, services: vec![tcp(5)] };
+        let selected = Step::AddServices { map: name, services: vec![(tcp(5), None)] };
         assert_eq!(
             refused(&[Step::AddMap { name, shape: PLAIN }, selected]),
             "commit: add element 5/tcp to map selected: no such file or directory (os error 2)"

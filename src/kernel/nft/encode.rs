@@ -48,10 +48,11 @@ fn whole(place: Place, steps: &[Step], generation: u32) -> Batch {
     batch
 }
 
+const ADD: i32 = libc::NFT_MSG_NEWSETELEM;
+const DELETE: i32 = libc::NFT_MSG_DELSETELEM;
+
 /// Appends the messages of one step.
 fn step(batch: &mut Batch, step: &Step) {
-    const DELETE: i32 = libc::NFT_MSG_DELSETELEM;
-    const ADD: i32 = libc::NFT_MSG_NEWSETELEM;
     match step {
         Step::DeleteTable => delete_table(batch),
         Step::AddTable => add_table(batch),
@@ -75,27 +76,18 @@ fn step(batch: &mut Batch, step: &Step) {
         }
         Step::AddChain(name) => chain(batch, *name, MsgType::Add, libc::NLM_F_CREATE),
         Step::DeleteChain(name) => chain(batch, *name, MsgType::Del, 0),
-        Step::AddPorts { map, elements: list } => {
-            elements(batch, ADD, &map.to_string(), None, list, |writer, (service, to, counter)| {
-                sets::write_port(writer, *service, to, *counter);
-            });
-        }
-        Step::AddServices { map, services } => {
-            elements(batch, ADD, &map.to_string(), None, services, |writer, service| match map {
-                MapName::Selected(layer) => sets::write_selected(writer, *layer, *service),
-                _ => sets::write_service(writer, *service),
-            });
+        Step::AddPorts { .. } | Step::AddServices { .. } | Step::AddAnswers { .. } => {
+            add_elements(batch, step);
         }
         Step::DeleteElements { map, services } => {
             elements(batch, DELETE, &map.to_string(), None, services, |writer, service| {
-                sets::write_service(writer, *service);
+                sets::write_service(writer, *service, None);
             });
         }
-        Step::AddAnswers { map, answers } => {
-            elements(batch, ADD, &map.to_string(), None, answers, sets::write_answer);
-        }
         Step::DeleteAnswers { map, answers } => {
-            elements(batch, DELETE, &map.to_string(), None, answers, sets::write_answer);
+            elements(batch, DELETE, &map.to_string(), None, answers, |writer, answer| {
+                sets::write_answer(writer, answer, None);
+            });
         }
         Step::AddRule { chain, before, rule, counter } => {
             add_rule(batch, *chain, *before, rule, *counter);
@@ -107,6 +99,31 @@ fn step(batch: &mut Batch, step: &Step) {
             rule.set_handle(*handle);
             batch.object(&rule, MsgType::Del, 0, |_| {});
         }
+    }
+}
+
+/// Of a step that adds elements; otherwise nothing.
+fn add_elements(batch: &mut Batch, step: &Step) {
+    match step {
+        Step::AddPorts { map, elements: list } => {
+            elements(batch, ADD, &map.to_string(), None, list, |writer, (service, to, counter)| {
+                sets::write_port(writer, *service, to, *counter);
+            });
+        }
+        Step::AddServices { map, services } => {
+            elements(batch, ADD, &map.to_string(), None, services, |writer, (service, counter)| {
+                match map {
+                    MapName::Selected(layer) => sets::write_selected(writer, *layer, *service),
+                    _ => sets::write_service(writer, *service, *counter),
+                }
+            });
+        }
+        Step::AddAnswers { map, answers } => {
+            elements(batch, ADD, &map.to_string(), None, answers, |writer, (answer, counter)| {
+                sets::write_answer(writer, answer, *counter);
+            });
+        }
+        _ => {}
     }
 }
 
@@ -184,7 +201,7 @@ fn elements<T>(
     list: &[T],
     mut write: impl FnMut(&mut Writer, &T),
 ) {
-    let flags = if kind == libc::NFT_MSG_NEWSETELEM { libc::NLM_F_CREATE } else { 0 };
+    let flags = if kind == ADD { libc::NLM_F_CREATE } else { 0 };
     let mut list = list.iter().enumerate().peekable();
     while let Some((first, _)) = list.peek() {
         let message = batch.begin(kind, flags, *first);
@@ -212,8 +229,7 @@ fn add_anonymous(batch: &mut Batch, set: &AnonymousSet) {
     batch.name_table(NFTA_SET_TABLE);
     sets::write_anonymous(&mut batch.writer, ANONYMOUS_NAME, set);
     batch.writer.end(message);
-    let kind = libc::NFT_MSG_NEWSETELEM;
-    elements(batch, kind, ANONYMOUS_NAME, Some(set.id), &set.elements.list, sets::write_element);
+    elements(batch, ADD, ANONYMOUS_NAME, Some(set.id), &set.elements.list, sets::write_element);
 }
 
 fn add_rule(

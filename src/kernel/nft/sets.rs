@@ -254,13 +254,14 @@ pub fn read_comment(data: &[u8]) -> Result<Option<&str>, Malformed> {
     udata(data, UDATA_COMMENT).map(text).transpose()
 }
 
-pub fn write_service(writer: &mut Writer, service: Service) {
+pub fn write_service(writer: &mut Writer, service: Service, counter: Option<Counter>) {
     let element = writer.nest(NFTA_LIST_ELEM);
     write_value(writer, NFTA_SET_ELEM_KEY, &service_key(service));
+    write_count(writer, counter);
     writer.close(element);
 }
 
-pub fn write_answer(writer: &mut Writer, answer: &Answer) {
+pub fn write_answer(writer: &mut Writer, answer: &Answer, counter: Option<Counter>) {
     let element = writer.nest(NFTA_LIST_ELEM);
     let mut key = service_key(answer.service).to_vec();
     key.extend(answer.to.port().get().to_be_bytes());
@@ -271,6 +272,7 @@ pub fn write_answer(writer: &mut Writer, answer: &Answer) {
     if let Some(name) = name {
         writer.attr(NFTA_SET_ELEM_USERDATA, &comment_udata(name));
     }
+    write_count(writer, counter);
     writer.close(element);
 }
 
@@ -286,11 +288,15 @@ pub fn write_port(
     if let Some(comment) = &target.comment {
         writer.attr(NFTA_SET_ELEM_USERDATA, &comment_udata(comment));
     }
-    // Without one the kernel makes it itself, if the map counts.
+    write_count(writer, counter);
+    writer.close(element);
+}
+
+/// What an element starts with. Without one the kernel makes it itself, if the map counts.
+fn write_count(writer: &mut Writer, counter: Option<Counter>) {
     if let Some(counter) = counter.filter(|c| *c != Counter::default()) {
         write_counter(writer, NFTA_SET_ELEM_EXPR, counter);
     }
-    writer.close(element);
 }
 
 pub fn write_selected(writer: &mut Writer, layer: Layer, service: Service) {

@@ -114,7 +114,7 @@ impl Table<'_> {
                 w.attr_str(NFTA_SET_ELEM_LIST_TABLE, name);
                 w.attr_str(NFTA_SET_ELEM_LIST_SET, SERVICES);
                 let list = w.nest(NFTA_SET_ELEM_LIST_ELEMENTS);
-                part.iter().for_each(|service| sets::write_service(w, *service));
+                part.iter().for_each(|service| sets::write_service(w, *service, None));
                 w.close(list);
             });
         }

@@ -1,7 +1,7 @@
 //! Our table as the kernel keeps it, and what the kernel does to a step: no more, and as strict.
 //! Strict beyond the kernel where a plan has no reason to be lax: nothing is made that is there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use portmap::mapping::{Service, Target, Uid};
@@ -31,8 +31,8 @@ struct ModelMap {
     shape: MapShape,
     elements: BTreeMap<Service, (PortData, Counter)>,
     /// Of a map to chains, or of a set.
-    services: BTreeSet<Service>,
-    answers: BTreeMap<(Service, Target, Option<Uid>), Answer>,
+    services: BTreeMap<Service, Counter>,
+    answers: BTreeMap<(Service, Target, Option<Uid>), (Answer, Counter)>,
 }
 
 impl ModelMap {
@@ -77,10 +77,17 @@ impl Model {
                     made.elements = elements.map(counted).collect();
                 }
                 Map::Selected(services) | Map::Services(services) => {
-                    made.services = services.iter().copied().collect();
+                    let counted = |service| (service, counter(service).unwrap_or_default());
+                    made.services = services.iter().copied().map(counted).collect();
                 }
                 Map::Answers(answers) => {
-                    made.answers = answers.iter().map(|a| (a.key(), a.clone())).collect();
+                    let dropped = &observed.counters.dropped;
+                    let counted = |a: &Answer| {
+                        let counter = dropped.get(&(name.layer(), a.service, a.to)).copied();
+                        let counter = counter.filter(|_| a.user.is_none());
+                        (a.key(), (a.clone(), counter.unwrap_or_default()))
+                    };
+                    made.answers = answers.iter().map(counted).collect();
                 }
             }
             table.maps.insert(name, made);
@@ -108,19 +115,23 @@ impl Model {
                 MapName::Ports(..) => {
                     Map::Ports(map.elements.iter().map(|(s, (t, _))| (*s, t.clone())).collect())
                 }
-                MapName::Selected(_) => Map::Selected(map.services.iter().copied().collect()),
+                MapName::Selected(_) => Map::Selected(map.services.keys().copied().collect()),
                 MapName::Zoned | MapName::Hidden(_) => {
-                    Map::Services(map.services.iter().copied().collect())
+                    Map::Services(map.services.keys().copied().collect())
                 }
                 MapName::Served(_) | MapName::Guarded(_) => {
-                    Map::Answers(map.answers.values().cloned().collect())
+                    Map::Answers(map.answers.values().map(|(a, _)| a.clone()).collect())
                 }
             };
             observed.ruleset.maps.insert(name, content);
             observed.shapes.insert(name, map.shape);
-            let counted = map.elements.iter().filter(|(_, (_, c))| *c != Counter::default());
-            let counted = counted.map(|(service, (_, counter))| ((name, *service), *counter));
-            observed.counters.elements.extend(counted);
+            let ports = map.elements.iter().map(|(service, (_, counter))| (*service, *counter));
+            let services = map.services.iter().map(|(service, counter)| (*service, *counter));
+            let counted = ports.chain(services).filter(|(_, c)| *c != Counter::default());
+            observed.counters.elements.extend(counted.map(|(s, c)| ((name, s), c)));
+            let counted = map.answers.values().filter(|(_, c)| *c != Counter::default());
+            let counted = counted.map(|(a, c)| ((name.layer(), a.service, a.to), *c));
+            observed.counters.dropped.extend(counted);
         }
         for (&name, rules) in &table.chains {
             let handles = rules.iter().map(|(handle, ..)| *handle).collect();
@@ -215,7 +226,7 @@ impl Table {
                 must(!self.rules().any(|rule| leads_to(rule, *name)), "a rule leads to it")?;
                 let goes = |(map, content): (&MapName, &ModelMap)| {
                     let chain = |s: &Service| ChainName::Service(map.layer(), *s) == *name;
-                    matches!(map, MapName::Selected(_)) && content.services.iter().any(chain)
+                    matches!(map, MapName::Selected(_)) && content.services.keys().any(chain)
                 };
                 must(!self.maps.iter().any(goes), "an element leads to it")?;
                 self.chains.remove(name);
@@ -234,14 +245,16 @@ impl Table {
             }
             Step::AddServices { map: name, services } => {
                 let map = self.maps.get_mut(name).ok_or(NO_MAP)?;
-                for service in services {
+                for (service, counter) in services {
                     if let MapName::Selected(layer) = name {
                         let chain = ChainName::Service(*layer, *service);
                         must(self.chains.contains_key(&chain), NO_CHAIN)?;
                     }
                     must(!matches!(name, MapName::Ports(..)), "a map of ports takes ports")?;
                     must(map.services.len() < map.shape.size as usize, FULL)?;
-                    must(map.services.insert(*service), "there is such an element")?;
+                    must(counter.is_none() || map.shape.counted, "the set has no counters")?;
+                    let there = map.services.insert(*service, counter.unwrap_or_default());
+                    must(there.is_none(), "there is such an element")?;
                 }
                 must(!services.is_empty(), "nothing to do")
             }
@@ -249,17 +262,19 @@ impl Table {
                 let map = self.maps.get_mut(name).ok_or(NO_MAP)?;
                 let mut there = services
                     .iter()
-                    .map(|s| map.elements.remove(s).is_some() || map.services.remove(s));
+                    .map(|s| map.elements.remove(s).is_some() || map.services.remove(s).is_some());
                 must(there.all(|there| there), "there is no such element")?;
                 must(!services.is_empty(), "nothing to do")
             }
             Step::AddAnswers { map: name, answers } => {
                 let map = self.maps.get_mut(name).ok_or(NO_MAP)?;
                 let served = matches!(name, MapName::Served(_));
-                for answer in answers {
+                for (answer, counter) in answers {
+                    must(counter.is_none() || map.shape.counted, "the set has no counters")?;
                     must(served == answer.user.is_some(), "it is not the set for that")?;
                     must(map.answers.len() < map.shape.size as usize, FULL)?;
-                    let there = map.answers.insert(answer.key(), answer.clone());
+                    let counted = (answer.clone(), counter.unwrap_or_default());
+                    let there = map.answers.insert(answer.key(), counted);
                     must(there.is_none(), "there is such an element")?;
                 }
                 must(!answers.is_empty(), "nothing to do")
