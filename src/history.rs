@@ -145,7 +145,11 @@ impl History {
     pub fn entry(&self, number: GenerationId) -> Option<Result<&Header, &Error>> {
         let cell = self.generations.get(&number)?;
         let read = || {
-            let opened = self.files.open_generation(number)?;
+            let opened = match self.files.open_generation(number) {
+                // Once more: a change without knowing a generation loses the way back to it.
+                Err(Error::Io { .. }) => self.files.open_generation(number)?,
+                first => first?,
+            };
             Ok(opened.map(|opened| opened.header))
         };
         cell.get_or_init(read).as_ref().map(Option::as_ref).transpose()

@@ -8,7 +8,7 @@ use super::observer::Event;
 use super::session::{Session, mapping_of};
 use super::summary::{Change, Persisted};
 use super::{Engine, Locking};
-use crate::history::History;
+use crate::history::{self, History};
 use crate::kernel::{Extent, Kernel};
 use crate::mapping::{GenerationId, MappingSet, Point};
 
@@ -78,7 +78,7 @@ impl<K: Kernel> Engine<'_, K> {
         if matches!(self.history()?.boot(), Ok(None)) {
             return Ok(Forgotten::Nothing);
         }
-        History::lock(&self.state_dir, self.wait)?.clear_boot()?;
+        History::lock(&self.state_dir, self.wait)?.clear_boot().map_err(pointed)?;
         self.observer.event(Event::BootChanged(None));
         Ok(Forgotten::Pointer)
     }
@@ -118,6 +118,13 @@ impl Persisting {
         let shortfall = next_boot.shortfall().map(|error| error.at_least(Effect::Changed));
         Self { persisted, next_boot, shortfall }
     }
+}
+
+/// What is in place is what boot finds, unless the power fails before it is on the disk.
+fn pointed(error: history::Error) -> Error {
+    let is_done = matches!(error, history::Error::Unsynced { .. });
+    let effect = if is_done { Effect::Changed } else { Effect::Unchanged };
+    Error::from(error).at_least(effect)
 }
 
 fn persisted(history: &History) -> Result<Option<GenerationId>> {
@@ -166,7 +173,7 @@ impl<K: Kernel> Session<'_, K> {
         // A pointer that cannot be read is written anew.
         let before = history.boot().ok().flatten();
         if before != generation {
-            history.set_boot(number).context("persist")?;
+            history.set_boot(number).map_err(pointed).context("persist")?;
             self.observer.event(Event::BootChanged(generation));
         }
         let at_boot = next_boot::arranged(self.system, history.dir());

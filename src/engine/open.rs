@@ -31,7 +31,10 @@ impl<K: Kernel> Engine<'_, K> {
         let (history, lock) = match (locking, lock) {
             (Locking::Required, lock) => (Some(lock.context("open the history")?), None),
             // What changes only the kernel needs nothing to be written.
-            (Locking::BestEffort, Err(e @ history::Error::Io { .. })) => {
+            (
+                Locking::BestEffort,
+                Err(e @ (history::Error::Io { .. } | history::Error::Unsynced { .. })),
+            ) => {
                 let error = Error::from(e).context("go on without the lock");
                 observer.event(Event::Shortfall(&error));
                 (None, None)

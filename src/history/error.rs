@@ -22,6 +22,9 @@ pub enum Error {
     /// `doing` is, the file itself is as it was.
     #[error("{doing} {}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
+    /// The last step: what was written or removed is so, but perhaps not after a power cut.
+    #[error("{}: it is done, but may not outlive a power cut: sync the directory", path.display())]
+    Unsynced { path: PathBuf, source: io::Error },
     /// The content is not what was written.
     #[error("{}: damaged: {what}", path.display())]
     Damaged { path: PathBuf, what: String },
@@ -89,6 +92,7 @@ impl Error {
         match self {
             Self::Missing { path, .. }
             | Self::Io { path, .. }
+            | Self::Unsynced { path, .. }
             | Self::Damaged { path, .. }
             | Self::Newer { path, .. }
             | Self::TooLarge { path, .. }
@@ -106,7 +110,7 @@ impl Error {
         let path = quoted(self.path());
         match self {
             Self::Missing { .. } => "`portmap history` lists the generations that are kept".into(),
-            Self::Io { source, .. } => {
+            Self::Io { source, .. } | Self::Unsynced { source, .. } => {
                 io_help(source.raw_os_error().map(Errno::from_raw), self.path())
             }
             Self::Damaged { .. } => {

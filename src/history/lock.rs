@@ -7,19 +7,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use super::error::{Error, Holder};
 use super::store;
-use crate::host::dir::Dir;
+use crate::host::dir::{self, Dir};
 
 /// How often a waiting process looks again.
 const POLL: Duration = Duration::from_millis(5);
 
-/// The lock, until it is dropped or the process ends, however it ends.
+/// The lock, until it is dropped or the process ends, however it ends. It is given back by closing
+/// the file, which cannot fail as unlocking could, after the work is done.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    _file: File,
 }
 
 impl Lock {
@@ -47,7 +47,7 @@ impl Lock {
         drop(next);
         // For the message to those who wait. On a full or read-only disk they are told less; the
         // lock holds all the same.
-        let _ = file.set_len(0).and_then(|()| writeln!(&*file, "{}", std::process::id()));
+        let _ = file.set_len(0).and_then(|()| writeln!(&file, "{}", std::process::id()));
         Ok(Some(Self { _file: file }))
     }
 }
@@ -71,7 +71,7 @@ impl Deadline {
 }
 
 enum Acquired {
-    Lock(Flock<File>),
+    Lock(File),
     /// Another process still holds it at the end.
     Late,
     /// The directory is not there any more.
@@ -83,12 +83,12 @@ fn acquire(dir: &Dir, name: &str, until: Deadline) -> Result<Acquired, Error> {
     let failed = || Error::io("lock", &path);
     let Some(mut file) = open(dir, name)? else { return Ok(Acquired::Gone) };
     loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => {
-                let meta = held.metadata().map_err(failed())?;
+        match dir::try_lock(&file).map_err(failed())? {
+            true => {
+                let meta = file.metadata().map_err(failed())?;
                 let there = dir.identity(name).map_err(failed())?;
                 if there == Some((meta.dev(), meta.ino())) {
-                    return Ok(Acquired::Lock(held));
+                    return Ok(Acquired::Lock(file));
                 }
                 // It was removed and made again while we waited: what we hold is not the lock any
                 // more.
@@ -97,16 +97,13 @@ fn acquire(dir: &Dir, name: &str, until: Deadline) -> Result<Acquired, Error> {
                     None => return Ok(Acquired::Gone),
                 }
             }
-            Err((back, Errno::EWOULDBLOCK)) => {
-                file = back;
+            false => {
                 let left = until.left();
                 if left.is_zero() {
                     return Ok(Acquired::Late);
                 }
                 thread::sleep(POLL.min(left));
             }
-            Err((back, Errno::EINTR)) => file = back,
-            Err((_, errno)) => return Err(failed()(errno.into())),
         }
     }
 }

@@ -168,7 +168,7 @@ fn write(dir: &Dir, name: &str, parts: &[&[u8]]) -> Result<(), Error> {
 }
 
 fn sync(dir: &Dir) -> Result<(), Error> {
-    dir.sync().map_err(Error::io("sync directory", dir.path()))
+    dir.sync().map_err(|source| Error::Unsynced { path: dir.path().to_owned(), source })
 }
 
 /// Removes files, those that are gone already too, and makes that last.

@@ -162,15 +162,16 @@ fn told(
 ) -> Result<Vec<Model>, String> {
     let (done, says) = before.done(command);
     let all = before.may_be(command);
-    let same = |model: &Model, as_in: &Model| {
-        model.serving() == as_in.serving() && model.boot == as_in.boot
-    };
+    let effect = |model: &Model| (model.serving(), model.is_on_trial(), model.boot);
+    let same = |model: &Model, as_in: &Model| effect(model) == effect(as_in);
     match outcome.code {
         None => Ok(all),
         Some(code) if code == Stage::code(command, says) => Ok(vec![done]),
         Some(1) => Ok(all.into_iter().filter(|model| same(model, before)).collect()),
         Some(3) => {
-            let changed = |model: &Model| model.serving() == done.serving();
+            let changed = |model: &Model| {
+                (model.serving(), model.is_on_trial()) == (done.serving(), done.is_on_trial())
+            };
             let is_changed = matches!(says, Says::Done { changed: true }) && !same(&done, before);
             let changed: Vec<_> = all.into_iter().filter(changed).collect();
             if is_changed { Ok(changed) } else { Err(format!("nothing to change: {outcome}")) }
