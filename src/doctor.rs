@@ -16,7 +16,11 @@ mod reach;
 mod selectors;
 mod state;
 mod told;
+mod users;
 
 pub use finding::{Code, Finding, Remedy, Severity};
 pub use holder::Holder;
 pub use reach::{From, holders};
+
+#[cfg(test)]
+mod tests;

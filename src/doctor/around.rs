@@ -1,9 +1,12 @@
 //! What there is to know of a host before anything is judged.
 
+use std::collections::BTreeMap;
+
 use crate::host::listeners::Listening;
 use crate::host::login::SshSession;
 use crate::host::network::Interface;
-use crate::mapping::Protocol;
+use crate::host::user::Standing;
+use crate::mapping::{Protocol, User};
 
 /// What there is to know of this host.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +15,8 @@ pub struct Facts {
     pub interfaces: Vec<Interface>,
     /// The ssh session in which the command runs.
     pub session: Option<SshSession>,
+    /// Those that mappings name; without those of whom nothing could be learnt.
+    pub users: BTreeMap<User, Standing>,
 }
 
 impl Facts {

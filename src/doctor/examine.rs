@@ -12,6 +12,7 @@ use super::holder::Holder;
 use super::reach::{self, From, Reach};
 use super::selectors::Absent;
 use super::told::Told;
+use super::users::{self, Users};
 use super::{machine, state};
 use crate::mapping::words::{Run, fold};
 use crate::mapping::{Mapping, Port, Protocol, Service};
@@ -77,8 +78,8 @@ pub fn examine(facts: &Facts) -> Examination {
     let walked = mappings.iter().enumerate();
     let judged: Vec<_> = walked.map(|(at, m)| Judged::of(m, facts, at < WALKED_MAX)).collect();
     let same = |a: &Judged, b: &Judged| {
-        (&a.reach, &a.shadowed, &a.absent, &a.obstacles)
-            == (&b.reach, &b.shadowed, &b.absent, &b.obstacles)
+        (&a.reach, &a.shadowed, &a.absent, &a.users, &a.obstacles)
+            == (&b.reach, &b.shadowed, &b.absent, &b.users, &b.obstacles)
     };
     let mut findings = not_mapped(facts);
     for (run, part) in fold(&judged, |j| j.mapping, same) {
@@ -105,6 +106,7 @@ struct Judged<'a> {
     reach: Reach,
     shadowed: Vec<Holder>,
     absent: Absent,
+    users: Users,
     /// What rules of others do with its clients; empty if they let all of them in.
     obstacles: Vec<Obstacle>,
 }
@@ -125,6 +127,7 @@ impl<'a> Judged<'a> {
             reach: reach::reach(mapping, &around.listening, &around.interfaces),
             shadowed: shadowed(mapping, around),
             absent: Absent::of(mapping, &around.interfaces),
+            users: Users::of(mapping, around),
         }
     }
 
@@ -133,10 +136,12 @@ impl<'a> Judged<'a> {
         let of_listener = self.reach.code();
         let not_there = is_not_there(facts);
         let path = |(from, address)| {
-            let served = reach::is_served((from, address), self.mapping, around);
+            let served = !reach::answering((from, address), self.mapping, around).is_empty();
+            let strange = users::is_strange((from, address), self.mapping, around);
             let (answer, because) = match (not_there, &self.reach) {
                 (Some(code), _) => (Answer::No, Some(code)),
                 (None, Reach::Unknown) => (Answer::Unknown, None),
+                (None, _) if strange => (Answer::No, Some(Code::WrongUser)),
                 (None, _) if served => {
                     let is_it = |o: &&Obstacle| (o.from, o.address) == (from, address);
                     match self.obstacles.iter().find(is_it) {
@@ -173,6 +178,7 @@ fn of_run(run: &Run<'_>, judged: &Judged<'_>, facts: &Facts) -> Vec<Finding> {
         findings.push(listener_shadowed(run, &judged.shadowed));
     }
     findings.extend(judged.absent.findings(&run.service()));
+    findings.extend(judged.users.findings(run));
     findings.extend(firewalls::findings(&run.service(), &judged.obstacles));
     findings.extend(machine::target_takeable(run, &facts.sysctls));
     for finding in &mut findings {

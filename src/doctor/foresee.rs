@@ -8,6 +8,7 @@ use super::reach::{self, Missing, Reach};
 use super::selectors::Absent;
 use super::told::Told;
 use crate::host::listeners::Listener;
+use super::users::Users;
 use crate::mapping::changes::Change;
 use crate::mapping::words::{Run, fold_judged};
 use crate::mapping::{Family, Mapping, Protocol, Scope};
@@ -18,6 +19,7 @@ struct Judged {
     reach: Reach,
     shadowed: Vec<Holder>,
     absent: Absent,
+    users: Users,
 }
 
 /// By mapping, then by code.
@@ -25,7 +27,9 @@ pub fn foresee(changes: &[Change<'_>], facts: &Facts) -> Vec<Finding> {
     let new = changes.iter().filter_map(|change| match *change {
         Change::Add(m) => Some((m, true)),
         // What listens on the port itself was left behind by an earlier change.
-        Change::Change { before, after } if before.to != after.to => Some((after, false)),
+        Change::Change { before, after } if before.to != after.to || before.user != after.user => {
+            Some((after, false))
+        }
         Change::Change { .. } | Change::Remove(_) => None,
     });
     let judged = new.map(|(m, is_new)| (m, judge(m, is_new, facts)));
@@ -43,6 +47,7 @@ fn judge(mapping: &Mapping, is_new: bool, facts: &Facts) -> Judged {
         reach: reach::reach(mapping, listening, interfaces),
         shadowed: if is_new { shadowed(mapping, facts) } else { Vec::new() },
         absent: Absent::of(mapping, interfaces),
+        users: Users::of(mapping, facts),
     }
 }
 
@@ -73,6 +78,7 @@ fn tell(run: &Run<'_>, judged: &Judged, told: &mut Told) {
         told.offer(code, || unreached(run, &judged.reach).map(of_run));
     }
     told.extend(judged.absent.findings(&run.service()).into_iter().map(of_run));
+    told.extend(judged.users.findings(run).into_iter().map(of_run));
 }
 
 pub fn listener_shadowed(run: &Run<'_>, holders: &[Holder]) -> Finding {

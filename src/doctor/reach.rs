@@ -137,10 +137,24 @@ fn serves(
     }
 }
 
-/// Whether anybody serves clients of a mapping who take this path.
-pub fn is_served(path: (From, IpAddr), mapping: &Mapping, facts: &Facts) -> bool {
+/// The listeners that the kernel would give to clients of a mapping who take this path: those bound
+/// to the address before those on all, then those bound to the interface or made for IPv4 alone
+/// (`compute_score()` of the kernel's inet_hashtables.c and udp.c). Several only where it takes its
+/// pick.
+pub fn answering<'f>(
+    path: (From, IpAddr),
+    mapping: &Mapping,
+    facts: &'f Facts,
+) -> Vec<&'f Listener> {
     let at_target = facts.listening.on(mapping.service.protocol, mapping.to.port());
-    at_target.iter().any(|listener| serves(listener, path, mapping, &facts.interfaces))
+    let rank = |l: &Listener| {
+        let narrower = u8::from(l.interface.is_some()) + u8::from(l.address.is_ipv4());
+        (!l.address.is_unspecified(), narrower)
+    };
+    let serving = at_target.iter().filter(|l| serves(l, path, mapping, &facts.interfaces));
+    let serving: Vec<_> = serving.collect();
+    let best = serving.iter().map(|l| rank(l)).max();
+    serving.into_iter().filter(|l| Some(rank(l)) == best).collect()
 }
 
 pub fn reach(mapping: &Mapping, listening: &Listening, interfaces: &[Interface]) -> Reach {

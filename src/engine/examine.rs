@@ -69,10 +69,9 @@ impl<K: Kernel> Engine<'_, K> {
 
     /// Who listens, with the names of those on a port that is mapped, a target or asked for.
     pub fn surroundings(&mut self, mapping: &MappingSet, asked: &[Service]) -> foresee::Facts {
-        let services = mapping.iter().map(|m| m.service).chain(asked.iter().copied());
         let ports = mapping.iter().flat_map(|m| [m.service.port, m.to.port()]);
         let ports = ports.chain(asked.iter().map(|s| s.port)).collect();
-        let mut facts = foresight::facts(&mut self.kernel, services);
+        let mut facts = foresight::facts(&mut self.kernel, mapping.iter(), asked);
         foresight::name(&mut facts, &ports);
         facts
     }

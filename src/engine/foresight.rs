@@ -1,6 +1,6 @@
 //! A look at this host before a change: what its author may not see coming.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 
 use super::error::{Refusal, Result};
@@ -8,10 +8,10 @@ use super::observer::{Event, Observer, timed};
 use crate::doctor::Finding;
 use crate::doctor::foresee::{Facts, foresee};
 use crate::host::login::SshSession;
-use crate::host::network;
+use crate::host::{network, user};
 use crate::kernel::Kernel;
 use crate::mapping::changes::{Change, changes};
-use crate::mapping::{MappingSet, Port, Protocol, Service};
+use crate::mapping::{Mapping, MappingSet, Port, Protocol, Service};
 
 /// Tells the observer what the change from `before` to `after` will lead to; with `strict`, refuses
 /// it if there is anything to tell. Nothing is looked at where nothing changes.
@@ -38,7 +38,7 @@ pub fn look(
 }
 
 fn findings(kernel: &mut impl Kernel, changes: &[Change<'_>]) -> Vec<Finding> {
-    let mut facts = facts(kernel, changes.iter().map(|change| change.mapping().service));
+    let mut facts = facts(kernel, changes.iter().map(Change::mapping), &[]);
     let findings = foresee(changes, &facts);
     // Looking through the processes of the machine takes longer than everything else.
     if !findings.iter().any(Finding::names_listeners) {
@@ -50,11 +50,18 @@ fn findings(kernel: &mut impl Kernel, changes: &[Change<'_>]) -> Vec<Finding> {
     foresee(changes, &facts)
 }
 
-/// Who listens, as far as it concerns these services; without the names of programs.
-pub fn facts(kernel: &mut impl Kernel, services: impl Iterator<Item = Service>) -> Facts {
-    let mut protocols: Vec<_> = services.flat_map(|s| looked_at(s.protocol)).collect();
+/// Who listens, as far as it concerns these mappings and services; without the names of programs.
+pub fn facts<'m>(
+    kernel: &mut impl Kernel,
+    mappings: impl Iterator<Item = &'m Mapping> + Clone,
+    services: &[Service],
+) -> Facts {
+    let services = mappings.clone().map(|m| m.service).chain(services.iter().copied());
+    let asked: BTreeSet<_> = services.map(|service| service.protocol).collect();
+    let mut protocols: Vec<_> = asked.into_iter().flat_map(looked_at).collect();
     protocols.sort();
     protocols.dedup();
+    let users: BTreeSet<_> = mappings.filter_map(|m| m.user.as_ref()).collect();
     let session = SshSession::current()
         // What the environment says may be of yesterday.
         .filter(|session| kernel.is_connected(session.server, session.client));
@@ -62,6 +69,10 @@ pub fn facts(kernel: &mut impl Kernel, services: impl Iterator<Item = Service>) 
         listening: kernel.listening(&protocols),
         interfaces: network::interfaces().unwrap_or_default(),
         session,
+        users: users
+            .into_iter()
+            .filter_map(|named| Some((named.clone(), user::standing(named).ok()?)))
+            .collect(),
     }
 }
 

@@ -6,13 +6,42 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::environment;
-use crate::mapping::Uid;
+use crate::mapping::{self, Uid};
 
 /// The number of a user, wherever this host keeps its users (getpwnam(3), nsswitch.conf(5)); `None`
 /// if there is no such user.
 pub fn find(name: &str) -> io::Result<Option<Uid>> {
     let user = nix::unistd::User::from_name(name)?;
     Ok(user.and_then(|user| Uid::new(user.uid.as_raw())))
+}
+
+/// What this host makes of a user that a mapping names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Name and number are as they were.
+    Known,
+    /// There is no such user; who has the number now.
+    Gone { now: Option<String> },
+    /// The name is of another number now.
+    Renumbered(Uid),
+}
+
+/// Asks where this host keeps its users.
+pub fn standing(user: &mapping::User) -> io::Result<Standing> {
+    let now = |uid: Uid| -> io::Result<Option<String>> {
+        Ok(nix::unistd::User::from_uid(uid.get().into())?.map(|user| user.name))
+    };
+    Ok(match &user.name {
+        Some(name) => match find(name)? {
+            Some(uid) if uid == user.uid => Standing::Known,
+            Some(uid) => Standing::Renumbered(uid),
+            None => Standing::Gone { now: now(user.uid)? },
+        },
+        None => match now(user.uid)? {
+            Some(_) => Standing::Known,
+            None => Standing::Gone { now: None },
+        },
+    })
 }
 
 /// The user who asked for a change.

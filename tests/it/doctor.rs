@@ -80,6 +80,60 @@ fn what_it_says_of_paths_is_what_clients_get() {
     }
 }
 
+/// In numbers that every host has: 1 is `daemon`, 2 is `bin` (Debian's base-passwd and others).
+#[test]
+fn a_listener_of_another_user_is_found() {
+    let world = World::new();
+    let host = &world.host;
+    let file = host.file("rules.yaml", "ports: { 80: { to: 3000, user: daemon } }");
+    let path = file.to_str().unwrap();
+    host.portmap(["apply", "--persist", path]).run();
+    {
+        let _right = host.serve_as(1, "right", &[3000]);
+        assert_eq!(found(host, &[]), [""; 0]);
+        assert!(world.client.tcp_ask("192.0.2.1:80").is_ok());
+    }
+    let _stranger = host.serve_as(2, "stranger", &[3000]);
+    let outcome = host.portmap(["doctor", "-ojson"]).run();
+    assert_eq!(codes(&outcome), ["wrong-user"], "{outcome}");
+    for path in outcome.json()["paths"].as_array().unwrap() {
+        assert_eq!((&path["answer"], &path["because"]), (&"no".into(), &"wrong-user".into()));
+    }
+    assert!(world.client.tcp_ask("192.0.2.1:80").is_err());
+    let said = host.portmap(["doctor", "80"]).run().fails_with(1);
+    assert!(said.stdout.contains("and only daemon may answer 80/tcp"), "{said}");
+    // Before it is applied, too.
+    host.portmap(["apply", "80:3000"]).run().succeeds();
+    host.portmap(["plan", path]).run().succeeds().says("and only daemon may answer 80/tcp");
+}
+
+#[test]
+fn a_user_that_the_host_does_not_have_is_found() {
+    let host = Namespace::new();
+    let file = host.file("rules.yaml", "ports: { 80: { to: 3000, user: 70001 } }");
+    let rules = ["--rules", file.to_str().unwrap()];
+    {
+        let _app = host.serve_as(70001, "app", &[3000]);
+        assert_eq!(found(&host, &rules), ["no-such-user"]);
+    }
+    let _app = host.serve_as(1, "app", &[3000]);
+    host.file("rules.yaml", "ports: { 80: { to: 3000, user: daemon } }");
+    assert_eq!(found(&host, &rules), [""; 0]);
+    host.portmap(["apply", "--persist", file.to_str().unwrap()]).run();
+    assert_eq!(found(&host, &[]), [""; 0]);
+    // What is active names a user whose number has changed since, or who is gone.
+    for (passwd, said) in [
+        ("daemon:x:70001:0::/:/bin/sh", "the user daemon has the number 70001 now, and not 1"),
+        ("other:x:1:0::/:/bin/sh", "this host has no user daemon"),
+    ] {
+        let mount =
+            format!("echo '{passwd}' >$STATE/passwd; mount --bind $STATE/passwd /etc/passwd");
+        let outcome = host.portmap_mounted(&mount, ["doctor", "-ojson"]).run();
+        assert_eq!(codes(&outcome), ["no-such-user"], "{outcome}");
+        assert!(outcome.stdout.contains(said), "{outcome}");
+    }
+}
+
 #[test]
 fn the_table_is_compared_with_what_was_applied() {
     let host = Namespace::new();

@@ -5,19 +5,9 @@ use std::time::Duration;
 use super::*;
 use crate::doctor::facts::{Boot, Files, Guard, Sysctls, Trial};
 use crate::doctor::foresee::Facts as Around;
-use crate::formats::rules::{self, Facts as FileFacts, Names, Source};
-use crate::host::listeners::{Listener, Listening};
-use crate::host::network::Interface;
+use crate::doctor::tests::{interface, listener, set};
+use crate::host::listeners::Listening;
 use crate::mapping::{GenerationId, MappingSet};
-
-fn set(ports: &str) -> MappingSet {
-    if ports.is_empty() {
-        return MappingSet::default();
-    }
-    let source = Source::file("rules.yaml", format!("ports: {{ {ports} }}"));
-    let loaded = rules::load(&[source], &FileFacts::default(), Names::NONE);
-    loaded.mappings.unwrap_or_else(|| panic!("{ports}"))
-}
 
 fn number(n: u64) -> Option<GenerationId> {
     GenerationId::new(n)
@@ -28,33 +18,19 @@ fn service(port: u16) -> Service {
 }
 
 fn listening(ports: &[u16]) -> Listening {
-    let listener = |port: &u16| Listener {
-        protocol: Protocol::Tcp,
-        address: "::".parse().unwrap(),
-        v6only: false,
-        port: Port::new(*port).unwrap(),
-        interface: None,
-        uid: 33,
-        user: None,
-        inode: 1,
-        program: None,
-    };
-    Listening::new(ports.iter().map(listener).collect(), Vec::new())
+    let on = |port: &u16| listener(&format!("tcp :: {port}"));
+    Listening::new(ports.iter().map(on).collect(), Vec::new())
 }
 
 /// 80 goes to 3000, where somebody listens; it is applied, recorded, and kept for boot.
 fn healthy() -> Facts {
-    let interface = |name: &str, addresses: &[&str]| Interface {
-        name: name.to_owned(),
-        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
-    };
     Facts {
         mapping: set("80: 3000"),
         table: Table::Present { serving: number(2), drift: None, trial: None },
         around: Around {
             listening: listening(&[3000]),
             interfaces: vec![interface("eth0", &["192.0.2.1"]), interface("lo", &["127.0.0.1"])],
-            session: None,
+            ..Around::default()
         },
         boot: Boot { persisted: number(2), ..Boot::default() },
         files: Files {
@@ -138,6 +114,22 @@ fn listeners_decide_who_is_answered() {
     assert_eq!(examination.findings, []);
     assert!(examination.paths.iter().all(|p| p.answer == Answer::Unknown));
     assert_eq!(examination.unseen, ["who listens with tcp: the kernel does not tell"]);
+}
+
+#[test]
+fn a_stranger_at_the_target_is_not_heard() {
+    let user = |f: &mut Facts, listener_of: &str| {
+        f.mapping = set("80: { to: 3000, user: ada }");
+        f.files.mapping = None;
+        f.around.listening = Listening::new(vec![listener(listener_of)], Vec::new());
+    };
+    assert_eq!(codes(|f| user(f, "tcp :: 3000 1001")), [""; 0]);
+    assert_eq!(codes(|f| user(f, "tcp :: 3000 33")), ["error wrong-user"]);
+    let mut facts = healthy();
+    user(&mut facts, "tcp :: 3000 33");
+    for path in examine(&facts).paths {
+        assert_eq!((path.answer, path.because), (Answer::No, Some(Code::WrongUser)));
+    }
 }
 
 #[test]

@@ -2,54 +2,20 @@
 
 use super::super::told::EACH_MAX;
 use super::*;
-use crate::formats::rules::{self, Facts as FileFacts, Names, Source};
-use crate::host::listeners::{Listener, Listening, Program};
+use crate::doctor::tests::{interface, listener, set};
+use crate::host::listeners::Listening;
 use crate::host::login::SshSession;
-use crate::host::network::Interface;
+use crate::host::user::Standing;
 use crate::mapping::changes::changes;
-use crate::mapping::{MappingSet, Port};
-
-fn set(ports: &str) -> MappingSet {
-    if ports.is_empty() {
-        return MappingSet::default();
-    }
-    let source = Source::file("rules.yaml", format!("ports: {{ {ports} }}"));
-    let loaded = rules::load(&[source], &FileFacts::default(), Names::NONE);
-    loaded.mappings.unwrap_or_else(|| panic!("{ports}"))
-}
-
-/// `tcp 0.0.0.0 3000`; with a trailing `%eth0`, bound to that interface.
-fn listener(text: &str) -> Listener {
-    let words: Vec<_> = text.split(' ').collect();
-    let (address, interface) = match words[1].split_once('%') {
-        Some((address, interface)) => (address, Some(interface.to_owned())),
-        None => (words[1], None),
-    };
-    Listener {
-        protocol: words[0].parse().unwrap(),
-        v6only: address == "::only",
-        address: address.trim_end_matches("only").parse().unwrap(),
-        port: Port::new(words[2].parse().unwrap()).unwrap(),
-        interface,
-        uid: 33,
-        user: Some("www-data".to_owned()),
-        inode: 1,
-        program: Some(Program { pid: 812, name: "node".to_owned() }),
-    }
-}
 
 fn facts(listeners: &[&str]) -> Facts {
-    let interface = |name: &str, addresses: &[&str]| Interface {
-        name: name.to_owned(),
-        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
-    };
     Facts {
         listening: Listening::new(listeners.iter().map(|l| listener(l)).collect(), Vec::new()),
         interfaces: vec![
             interface("eth0", &["192.0.2.1", "2001:db8::1", "fe80::1"]),
             interface("lo", &["127.0.0.1", "::1"]),
         ],
-        session: None,
+        ..Facts::default()
     }
 }
 
@@ -161,6 +127,59 @@ fn a_listener_on_the_mapped_port_is_not_reached_any_more() {
     assert_eq!(codes(external, &["tcp 127.0.0.1 80", "tcp :: 3000"]), "");
     // It was left behind by an earlier change.
     assert_eq!(found("80: 3001", "80: 3000", &facts(&both)), []);
+}
+
+#[test]
+fn only_the_user_that_is_named_may_listen_there() {
+    let ada = "80: { to: 3000, user: ada }";
+    assert_eq!(codes(ada, &["tcp :: 3000 1001"]), "");
+    assert_eq!(codes(ada, &["tcp :: 3000"]), "wrong-user 80");
+    assert_eq!(codes("80: { to: 3000, user: 33 }", &["tcp :: 3000"]), "");
+    assert_eq!(codes(ada, &[]), "nobody-listens 80");
+    // The narrower socket gets the clients: of two users, only one address is lost.
+    let both = ["tcp :: 3000 1001", "tcp 127.0.0.1 3000"];
+    assert_eq!(codes(ada, &both), "wrong-user 80");
+    let finding = &found("", ada, &facts(&both))[0];
+    assert_eq!(finding.evidence["missing"], serde_json::json!(["127.0.0.1"]));
+    let elsewhere = "80: { to: 3000, user: ada, scope: external }";
+    assert_eq!(codes(elsewhere, &both), "");
+    assert_eq!(codes(ada, &["tcp :: 3000", "tcp 0.0.0.0 3000 1001"]), "wrong-user 80");
+    let finding = &found("", ada, &facts(&["tcp :: 3000"]))[0];
+    assert_eq!(
+        finding.summary,
+        "node (pid 812, www-data) listens on port 3000, and only ada may answer 80/tcp"
+    );
+    assert_eq!(finding.severity, Severity::Error);
+    // A mapping that is given a user later is looked at again; neighbours are told together.
+    let found_later = found("80: 3000", ada, &facts(&["tcp :: 3000"]));
+    assert_eq!(found_later[0].code, Code::WrongUser);
+    let range = "80-81: { to: 3000-3001, user: ada }";
+    assert_eq!(codes(range, &["tcp :: 3000", "tcp :: 3001"]), "wrong-user 80");
+}
+
+#[test]
+fn users_that_a_mapping_names_are_there() {
+    let told = |mapping: &str, standing: Standing| {
+        let mut facts = facts(&["tcp :: 3000 1001"]);
+        for user in set(mapping).iter().filter_map(|m| m.user.clone()) {
+            facts.users.insert(user, standing.clone());
+        }
+        let findings = found("", mapping, &facts);
+        findings.into_iter().map(|f| (f.code, f.summary, f.detail)).collect::<Vec<_>>()
+    };
+    let ada = "80: { to: 3000, user: ada }";
+    assert_eq!(told(ada, Standing::Known), []);
+    let gone = |now: Option<&str>| Standing::Gone { now: now.map(str::to_owned) };
+    let (code, summary, detail) = told(ada, gone(None)).remove(0);
+    assert_eq!((code, &*summary), (Code::NoSuchUser, "this host has no user ada"));
+    assert!(detail.ends_with("number 1001 may answer 80/tcp, and nobody has that number"));
+    let (_, summary, _) = told("80: { to: 3000, user: 1001 }", gone(None)).remove(0);
+    assert_eq!(summary, "this host has no user 1001");
+    let (_, _, detail) = told(ada, gone(Some("eve"))).remove(0);
+    assert!(detail.ends_with("which is eve now"), "{detail}");
+    let other = crate::mapping::Uid::new(1002).unwrap();
+    let (_, summary, _) = told(ada, Standing::Renumbered(other)).remove(0);
+    assert_eq!(summary, "the user ada has the number 1002 now, and not 1001");
 }
 
 #[test]
