@@ -12,6 +12,7 @@ pub mod firewalls;
 pub mod foresee;
 mod holder;
 mod machine;
+mod others;
 mod reach;
 mod selectors;
 mod state;

@@ -30,14 +30,17 @@ pub mod xt;
 
 pub use connection::{Client, Connection, Interface, Leg};
 pub use machine::{How, Spot};
-pub use owner::Owner;
+pub use owner::{Owner, Traffic, Undo};
 pub use show::text;
 pub use tables::{
     Backend, BaseChain, Chain, Element, Family, Hook, Kind, Rule, Rulesets, Set, Table, Unread,
 };
 
+use expr::{Expr, Translation};
 use machine::{Block, Split};
+pub use walk::OURS;
 use walk::Walk;
+use xt::Target;
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +77,6 @@ pub struct Deciding {
     /// As its owner would write it: `table inet fw, chain input, rule 7: tcp dport 22 drop`.
     pub text: String,
     pub owner: Owner,
-    /// What to type so that the connection gets past it, for a connection that is blocked.
-    pub remedy: Vec<String>,
 }
 
 /// Judges a connection. The work grows with the number of rules.
@@ -95,8 +96,8 @@ pub fn judge(rulesets: &Rulesets, connection: &Connection) -> Judgement {
     let through = walk.all();
     let log = &walk.machine.log;
     let block = |block: &Block| {
-        let Block { spot, leg, hook, how } = *block;
-        deciding(rulesets, connection, spot, leg, hook, Some(how))
+        let Block { spot, leg, hook, .. } = *block;
+        deciding(rulesets, spot, leg, hook)
     };
     match (through, log.blocks.last()) {
         (false, Some(last)) => {
@@ -107,9 +108,7 @@ pub fn judge(rulesets: &Rulesets, connection: &Connection) -> Judgement {
         }
         _ => {
             let split = log.decisive_split();
-            let open = |split: &Split| {
-                deciding(rulesets, connection, split.spot, split.leg, split.hook, None)
-            };
+            let open = |split: &Split| deciding(rulesets, split.spot, split.leg, split.hook);
             Judgement {
                 answer: Answer::CannotTell,
                 deciding: split.map(open).or_else(|| log.blocks.first().map(block)),
@@ -131,6 +130,18 @@ pub struct OtherNat {
     pub wins: bool,
 }
 
+/// Whether anybody but portmap has a rule that can change where new connections to this host go.
+pub fn is_translated_by_others(rulesets: &Rulesets) -> bool {
+    let translates = |expr: &Expr| match expr {
+        Expr::Nat { translation, .. } => *translation != Translation::Source,
+        Expr::Target(Target::Nat(name)) => !matches!(name.as_str(), "SNAT" | "MASQUERADE"),
+        _ => false,
+    };
+    let others = rulesets.tables.iter().filter(|table| !walk::is_ours(table));
+    let mut rules = others.flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+    rules.any(|rule| rule.exprs.iter().any(translates))
+}
+
 /// Who else translates a connection: for what portmap would do with it, see [`judge`].
 pub fn other_nat(rulesets: &Rulesets, connection: &Connection) -> Vec<OtherNat> {
     let alone = Connection { target: None, ..connection.clone() };
@@ -146,31 +157,18 @@ pub fn other_nat(rulesets: &Rulesets, connection: &Connection) -> Vec<OtherNat> 
         let base = log.base_of(rulesets, block).or(chain.base.as_ref());
         let priority = base.map_or(0, |base| base.priority);
         found.push(OtherNat {
-            deciding: deciding(rulesets, connection, block.spot, block.leg, block.hook, None),
+            deciding: deciding(rulesets, block.spot, block.leg, block.hook),
             priority,
             certain: through.is_none() && log.blocks.len() == 1,
-            wins: connection.target.is_none() || priority < walk::OURS,
+            wins: connection.target.is_none() || priority < OURS,
         });
     }
     found
 }
 
-fn deciding(
-    rulesets: &Rulesets,
-    connection: &Connection,
-    spot: Spot,
-    leg: Leg,
-    hook: Hook,
-    how: Option<How>,
-) -> Deciding {
+fn deciding(rulesets: &Rulesets, spot: Spot, leg: Leg, hook: Hook) -> Deciding {
     let table = &rulesets.tables[spot.table];
     let chain = &table.chains[spot.chain];
-    let owner = owner::of(rulesets, spot.table);
-    let blocked = matches!(how, Some(How::Dropped | How::Rejected));
-    let remedy = match blocked {
-        true => owner::remedy(rulesets, connection, owner, spot, hook, leg),
-        false => Vec::new(),
-    };
     Deciding {
         spot,
         leg,
@@ -180,7 +178,16 @@ fn deciding(
         chain: chain.name.clone(),
         rule: spot.rule.map(|index| index + 1),
         text: show::place(table, chain, spot.rule),
-        owner,
-        remedy,
+        owner: owner::of(rulesets, spot),
     }
+}
+
+/// What to type so that these connections get past a rule or policy that drops or rejects them.
+pub fn remedy(rulesets: &Rulesets, deciding: &Deciding, traffic: &Traffic) -> Vec<String> {
+    owner::remedy(rulesets, deciding, traffic)
+}
+
+/// How to have a rule removed that translates these connections.
+pub fn undo(rulesets: &Rulesets, deciding: &Deciding, traffic: &Traffic) -> Undo {
+    owner::undo(rulesets, deciding, traffic)
 }

@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 
 use nix::libc;
 
+use crate::firewall::Rulesets;
 use crate::host::listeners::Listening;
 use crate::kernel::netlink::socket::{Answer, Socket};
 use crate::kernel::nft::batch::Batch;
@@ -103,6 +104,10 @@ pub trait Kernel {
 
     /// The sockets of these protocols that wait for clients. Needs no privilege.
     fn listening(&mut self, protocols: &[Protocol]) -> Listening;
+
+    /// All rules of this network namespace, if anybody else translates where connections go;
+    /// nothing otherwise, at the price of one short dump.
+    fn translations_of_others(&mut self) -> Result<Rulesets, Error>;
 
     /// Whether there is an established TCP connection between these two.
     fn is_connected(&mut self, local: SocketAddr, peer: SocketAddr) -> bool;
@@ -234,6 +239,10 @@ impl Kernel for Netlink {
 
     fn listening(&mut self, protocols: &[Protocol]) -> Listening {
         sockets::listening(protocols)
+    }
+
+    fn translations_of_others(&mut self) -> Result<Rulesets, Error> {
+        firewall::translations_of_others()
     }
 
     fn is_connected(&mut self, local: SocketAddr, peer: SocketAddr) -> bool {

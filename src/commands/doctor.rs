@@ -8,16 +8,16 @@ use crate::commands::failure::Result;
 use crate::commands::{engine, input, probe, services};
 use crate::doctor::examine::examine;
 use crate::doctor::facts::{Boot, Facts, Files, Guard, Subject, Sysctls, Table};
-use crate::doctor::firewalls::Firewalls;
-use crate::doctor::foresee;
+use crate::doctor::foresee::{self, Firewalls};
 use crate::engine::{Condition, Engine};
 use crate::firewall::Rulesets;
 use crate::formats::rules::{self, Names};
 use crate::host::boot::{AtBoot, System};
 use crate::host::files::{self, DIRECTORY};
+use crate::host::network::{self, Interface};
 use crate::host::services::Services;
 use crate::host::trust::Caller;
-use crate::host::{capabilities, network, sysctls, user};
+use crate::host::{capabilities, sysctls, user};
 use crate::kernel::{Netlink, firewall};
 use crate::mapping::MappingSet;
 use crate::ui::Ui;
@@ -47,11 +47,11 @@ fn judge(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result<bool> {
         [] => Vec::new(),
         ports => services::named(ports, &mapping)?,
     };
-    let around = match &mut engine {
+    let mut around = match &mut engine {
         Some(engine) => ui.timed("look at this host", || engine.surroundings(&mapping, &asked)),
         None => foresee::Facts::unseen(),
     };
-    let interfaces: Vec<_> = around.interfaces.iter().map(|i| i.name.clone()).collect();
+    around.firewalls = firewalls(ui, &around.interfaces);
     let facts = Facts {
         asked,
         mapping,
@@ -67,7 +67,6 @@ fn judge(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result<bool> {
             reserved: sysctls::reserved(),
             conntrack: sysctls::conntrack(),
         },
-        firewalls: firewalls(ui, &interfaces),
         capable: capabilities::interpreters().iter().map(|p| p.display().to_string()).collect(),
         problems: condition.problems,
     };
@@ -91,13 +90,12 @@ fn look<'u>(ui: &'u Ui, common: &Common) -> Result<(Option<Engine<'u, Netlink>>,
     }
 }
 
-fn firewalls(ui: &Ui, interfaces: &[String]) -> Firewalls {
-    let indexes = interfaces.iter().filter_map(|name| Some((name.clone(), network::index(name)?)));
+fn firewalls(ui: &Ui, interfaces: &[Interface]) -> Firewalls {
     let (rulesets, unseen) = match ui.timed("read all rules", firewall::read) {
         Ok(rulesets) => (rulesets, None),
         Err(e) => (Rulesets::default(), Some(e.to_string())),
     };
-    Firewalls { rulesets, indexes: indexes.collect(), unseen }
+    Firewalls { rulesets, indexes: network::indexes(interfaces), unseen }
 }
 
 fn named_rules(ui: &Ui, files: &[PathBuf]) -> Result<Option<MappingSet>> {

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use super::facts::{Facts, Subject, Table};
 use super::finding::{Code, Finding, Severity};
-use super::firewalls::{self, Obstacle};
+use super::firewalls::{self, Part, Verdict, WALKED_MAX, Way};
 use super::foresee::{listener_shadowed, shadowed, unreached};
 use super::holder::Holder;
 use super::reach::{self, From, Reach};
@@ -14,6 +15,7 @@ use super::selectors::Absent;
 use super::told::Told;
 use super::users::{self, Users};
 use super::{machine, state};
+use crate::firewall::Answer as Verdicts;
 use crate::mapping::words::{Run, fold};
 use crate::mapping::{Mapping, Port, Protocol, Service};
 
@@ -45,6 +47,11 @@ pub struct Path {
     pub from: From,
     /// The address of this host that the client connects to.
     pub address: IpAddr,
+    /// By which clients arrive, where they do not fare alike by all.
+    pub interface: Option<String>,
+    /// Where clients are, the same.
+    #[serde(serialize_with = "network")]
+    pub source: Option<IpNet>,
     pub answer: Answer,
     /// The finding that says why.
     pub because: Option<Code>,
@@ -62,6 +69,10 @@ fn port<S: Serializer>(port: &Port, serializer: S) -> Result<S::Ok, S::Error> {
     port.get().serialize(serializer)
 }
 
+fn network<S: Serializer>(network: &Option<IpNet>, serializer: S) -> Result<S::Ok, S::Error> {
+    network.map(|network| network.to_string()).serialize(serializer)
+}
+
 fn protocol<S: Serializer>(protocol: &Protocol, serializer: S) -> Result<S::Ok, S::Error> {
     protocol.name().serialize(serializer)
 }
@@ -69,17 +80,14 @@ fn protocol<S: Serializer>(protocol: &Protocol, serializer: S) -> Result<S::Ok, 
 /// Mappings whose paths are told, at most, unless they are asked for.
 const PATHS_MAX: usize = 64;
 
-/// Mappings for which all rules of this host are gone through, at most: each path of each is a walk.
-const WALKED_MAX: usize = 64;
-
 pub fn examine(facts: &Facts) -> Examination {
     let is_asked = |m: &&Mapping| facts.asked.is_empty() || facts.asked.contains(&m.service);
     let mappings: Vec<&Mapping> = facts.mapping.iter().filter(is_asked).collect();
     let walked = mappings.iter().enumerate();
     let judged: Vec<_> = walked.map(|(at, m)| Judged::of(m, facts, at < WALKED_MAX)).collect();
     let same = |a: &Judged, b: &Judged| {
-        (&a.reach, &a.shadowed, &a.absent, &a.users, &a.obstacles)
-            == (&b.reach, &b.shadowed, &b.absent, &b.users, &b.obstacles)
+        (&a.reach, &a.shadowed, &a.absent, &a.users, &a.verdict)
+            == (&b.reach, &b.shadowed, &b.absent, &b.users, &b.verdict)
     };
     let mut findings = not_mapped(facts);
     for (run, part) in fold(&judged, |j| j.mapping, same) {
@@ -107,23 +115,21 @@ struct Judged<'a> {
     shadowed: Vec<Holder>,
     absent: Absent,
     users: Users,
-    /// What rules of others do with its clients; empty if they let all of them in.
-    obstacles: Vec<Obstacle>,
+    /// What rules of others do with its clients; `None` if it was not looked at.
+    verdict: Option<Verdict>,
 }
 
 impl<'a> Judged<'a> {
     fn of(mapping: &'a Mapping, facts: &Facts, is_walked: bool) -> Self {
         let around = &facts.around;
-        let obstacles = match is_walked && facts.firewalls.unseen.is_none() {
-            true => {
-                let paths = reach::paths(mapping, &around.interfaces);
-                facts.firewalls.obstacles(mapping, &paths, &around.interfaces)
-            }
-            false => Vec::new(),
-        };
+        let is_walked = is_walked && around.firewalls.unseen.is_none();
+        let verdict = is_walked.then(|| {
+            let paths = reach::paths(mapping, &around.interfaces);
+            around.firewalls.verdict(mapping, &paths, &around.interfaces)
+        });
         Self {
             mapping,
-            obstacles,
+            verdict,
             reach: reach::reach(mapping, &around.listening, &around.interfaces),
             shadowed: shadowed(mapping, around),
             absent: Absent::of(mapping, &around.interfaces),
@@ -132,34 +138,58 @@ impl<'a> Judged<'a> {
     }
 
     fn paths(&self, facts: &Facts) -> Vec<Path> {
-        let around = &facts.around;
-        let of_listener = self.reach.code();
-        let not_there = is_not_there(facts);
-        let path = |(from, address)| {
-            let served = !reach::answering((from, address), self.mapping, around).is_empty();
-            let strange = users::is_strange((from, address), self.mapping, around);
-            let (answer, because) = match (not_there, &self.reach) {
-                (Some(code), _) => (Answer::No, Some(code)),
-                (None, Reach::Unknown) => (Answer::Unknown, None),
-                (None, _) if strange => (Answer::No, Some(Code::WrongUser)),
-                (None, _) if served => {
-                    let is_it = |o: &&Obstacle| (o.from, o.address) == (from, address);
-                    match self.obstacles.iter().find(is_it) {
-                        None => (Answer::Yes, None),
-                        Some(obstacle) if obstacle.is_certain() => {
-                            (Answer::No, Some(obstacle.code()))
-                        }
-                        Some(obstacle) => (Answer::Unknown, Some(obstacle.code())),
-                    }
-                }
-                (None, _) => (Answer::No, of_listener),
-            };
-            let Service { port, protocol } = self.mapping.service;
-            Path { port, protocol, from, address, answer, because }
-        };
-        let paths = reach::paths(self.mapping, &around.interfaces);
-        paths.into_iter().map(path).collect()
+        let paths = reach::paths(self.mapping, &facts.around.interfaces);
+        paths.into_iter().flat_map(|path| self.rows(path, facts)).collect()
     }
+
+    /// One, or several where the clients on this path do not fare alike.
+    fn rows(&self, path: (From, IpAddr), facts: &Facts) -> Vec<Path> {
+        let row = |part: &Part, (answer, because)| {
+            let (from, address) = path;
+            let Service { port, protocol } = self.mapping.service;
+            let Part { interface, source } = part.clone();
+            Path { port, protocol, from, address, interface, source, answer, because }
+        };
+        let all = |answer| vec![row(&Part::default(), answer)];
+        if let Some(decided) = self.without_rules(path, facts) {
+            return all(decided);
+        }
+        let Some(verdict) = &self.verdict else { return all((Answer::Unknown, None)) };
+        let on_path = |way: &&Way| (way.from, way.address) == path;
+        let ways: Vec<_> = verdict.ways.iter().filter(on_path).collect();
+        let arriving = firewalls::arriving(self.mapping, path.1, &facts.around.interfaces);
+        match (ways.is_empty(), arriving.is_empty()) {
+            // The mapping is for interfaces that are not there.
+            (true, true) => all((Answer::No, Some(Code::NoSuchInterface))),
+            // It has gone meanwhile.
+            (true, false) => all((Answer::Unknown, None)),
+            (false, _) => ways.into_iter().map(|way| row(&way.part, answer(way))).collect(),
+        }
+    }
+
+    /// The answer on a path, and why, if it does not depend on the rules of others.
+    fn without_rules(&self, path: (From, IpAddr), facts: &Facts) -> Option<(Answer, Option<Code>)> {
+        if let Some(code) = is_not_there(facts) {
+            return Some((Answer::No, Some(code)));
+        }
+        if self.reach == Reach::Unknown {
+            return Some((Answer::Unknown, None));
+        }
+        if reach::answering(path, self.mapping, &facts.around).is_empty() {
+            return Some((Answer::No, self.reach.code()));
+        }
+        let is_strange = users::is_strange(path, self.mapping, &facts.around);
+        is_strange.then_some((Answer::No, Some(Code::WrongUser)))
+    }
+}
+
+fn answer(way: &Way) -> (Answer, Option<Code>) {
+    let answer = match way.judgement.answer {
+        Verdicts::Accepts => Answer::Yes,
+        Verdicts::Blocks(_) => Answer::No,
+        Verdicts::CannotTell => Answer::Unknown,
+    };
+    (answer, way.code())
 }
 
 /// Why what is examined does not serve anybody, if that is so.
@@ -179,7 +209,9 @@ fn of_run(run: &Run<'_>, judged: &Judged<'_>, facts: &Facts) -> Vec<Finding> {
     }
     findings.extend(judged.absent.findings(&run.service()));
     findings.extend(judged.users.findings(run));
-    findings.extend(firewalls::findings(&run.service(), &judged.obstacles));
+    if let Some(verdict) = &judged.verdict {
+        findings.extend(firewalls::findings(run, verdict, &facts.around.firewalls.rulesets));
+    }
     findings.extend(machine::target_takeable(run, &facts.sysctls));
     for finding in &mut findings {
         finding.port = Some(run.first.service.port.get());
@@ -238,7 +270,7 @@ fn unseen(facts: &Facts, mappings: &[&Mapping]) -> Vec<String> {
         unseen.push(format!("what is active: {why}"));
     }
     unseen.extend(facts.problems.iter().cloned());
-    match &facts.firewalls.unseen {
+    match &facts.around.firewalls.unseen {
         Some(why) => unseen.push(format!("what firewalls do: {why}")),
         None if mappings.len() > WALKED_MAX => unseen.push(format!(
             "what firewalls do with all but the first {WALKED_MAX} ports: name the ports to ask for"

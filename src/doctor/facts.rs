@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::firewalls::Firewalls;
 use super::foresee;
 use crate::mapping::{GenerationId, MappingSet, Service};
 
@@ -20,8 +19,6 @@ pub struct Facts {
     pub guard: Guard,
     pub files: Files,
     pub sysctls: Sysctls,
-    /// The rules of others.
-    pub firewalls: Firewalls,
     /// Interpreters that may bind privileged ports, whatever script they run.
     pub capable: Vec<String>,
     /// What of the history cannot be read.

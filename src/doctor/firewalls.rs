@@ -1,113 +1,188 @@
 //! What the rules of others do with the clients that a mapping is meant for.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
+use super::around::Firewalls;
 use super::finding::{Code, Finding, Severity};
+use super::others::{self, Other, traffic};
 use super::reach::From;
 use crate::firewall::{
-    Answer, Client, Connection, How, Interface as Device, Judgement, Rulesets, judge,
+    self, Answer, Client, Connection, Deciding, How, Interface as Device, Judgement, Rulesets,
+    judge,
 };
 use crate::host::network::Interface;
 use crate::mapping::Mapping;
+use crate::mapping::words::Run;
 
-/// All rules of this network namespace, and the interfaces that packets arrive by.
-#[derive(Clone, Debug, Default)]
-pub struct Firewalls {
-    pub rulesets: Rulesets,
-    /// By the name of the interface (if_nametoindex(3)).
-    pub indexes: BTreeMap<String, u32>,
-    /// Why the rules could not be read: then nothing is said of them.
-    pub unseen: Option<String>,
+/// Mappings for which all rules of this host are gone through, at most: each path of each is a walk.
+pub const WALKED_MAX: usize = 64;
+
+/// Networks of clients that are judged one by one, at most; of more, the clients are taken
+/// together, as if they could be anybody.
+const SOURCES_MAX: usize = 8;
+
+/// Of the clients on one path, those who are meant. `None` is all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    pub interface: Option<String>,
+    pub source: Option<IpNet>,
 }
 
-/// What stands in the way of one path.
+/// What becomes of clients on one path.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Obstacle {
+pub struct Way {
     pub from: From,
     pub address: IpAddr,
+    pub part: Part,
     pub judgement: Judgement,
 }
 
-impl Obstacle {
-    pub fn is_certain(&self) -> bool {
-        self.judgement.answer != Answer::CannotTell
-    }
+/// What the rules of others make of one mapping.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verdict {
+    /// One for each path, or several where its clients do not fare alike.
+    pub ways: Vec<Way>,
+    /// Who else translates its clients.
+    pub others: Vec<Other>,
+}
 
-    pub fn code(&self) -> Code {
-        match self.judgement.answer {
+impl Way {
+    /// Why its clients are not served, or may not be.
+    pub fn code(&self) -> Option<Code> {
+        Some(match self.judgement.answer {
+            Answer::Accepts => return None,
             Answer::Blocks(How::NotTracked) => Code::Notrack,
             Answer::Blocks(How::Translated) => Code::OtherNat,
             Answer::Blocks(How::Dropped | How::Rejected) => Code::FirewallBlocks,
-            Answer::Accepts | Answer::CannotTell => Code::FirewallUnknown,
-        }
+            Answer::CannotTell => Code::FirewallUnknown,
+        })
     }
 }
 
 impl Firewalls {
-    /// What stands in the way of these paths of a mapping. Nothing for a path that is free.
-    pub fn obstacles(
+    /// What becomes of the clients of a mapping on these paths.
+    pub fn verdict(
         &self,
         mapping: &Mapping,
         paths: &[(From, IpAddr)],
         interfaces: &[Interface],
-    ) -> Vec<Obstacle> {
-        let obstacle = |(from, address): &(From, IpAddr)| {
-            let clients = match from {
-                From::Here => vec![Client::Here],
-                From::Outside => self.outside(mapping, *address, interfaces),
-            };
-            let judged = clients.into_iter().map(|client| {
-                judge(
-                    &self.rulesets,
-                    &Connection {
-                        client,
-                        address: *address,
-                        service: mapping.service,
-                        target: Some(mapping.to.port()),
-                    },
-                )
+    ) -> Verdict {
+        let ways = paths.iter().flat_map(|(from, address)| {
+            let clients = self.clients(mapping, (*from, *address), interfaces);
+            let judged = clients.into_iter().map(|(part, client)| {
+                (part, judge(&self.rulesets, &connection(mapping, *address, client)))
             });
-            // By several interfaces, the way that is blocked for sure counts most.
-            let rank = |judgement: &Judgement| match judgement.answer {
-                Answer::Blocks(_) => 0,
-                Answer::CannotTell => 1,
-                Answer::Accepts => 2,
-            };
-            let judgement = judged.min_by_key(rank)?;
-            let (from, address) = (*from, *address);
-            (judgement.answer != Answer::Accepts).then_some(Obstacle { from, address, judgement })
-        };
-        paths.iter().filter_map(obstacle).collect()
+            told_apart(judged.collect()).into_iter().map(|(part, judgement)| {
+                let (from, address) = (*from, *address);
+                Way { from, address, part, judgement }
+            })
+        });
+        Verdict { ways: ways.collect(), others: self.others(mapping, paths, interfaces) }
     }
 
-    /// Clients from outside who connect to this address: by the interface that has it, or by each,
-    /// if it is an address of `lo`.
-    fn outside(&self, mapping: &Mapping, address: IpAddr, interfaces: &[Interface]) -> Vec<Client> {
-        let patterns = mapping.selector.matches().map(|m| m.interfaces.as_slice());
-        let patterns = patterns.unwrap_or_default();
-        let usable = |i: &&Interface| {
-            i.name != "lo" && (patterns.is_empty() || patterns.iter().any(|p| p.matches(&i.name)))
+    /// Who else translates the clients of a mapping.
+    pub fn others(
+        &self,
+        mapping: &Mapping,
+        paths: &[(From, IpAddr)],
+        interfaces: &[Interface],
+    ) -> Vec<Other> {
+        if !firewall::is_translated_by_others(&self.rulesets) {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for (from, address) in paths {
+            for (_, client) in self.clients(mapping, (*from, *address), interfaces) {
+                let connection = connection(mapping, *address, client);
+                for nat in firewall::other_nat(&self.rulesets, &connection) {
+                    others::note(&mut found, *from, nat);
+                }
+            }
+        }
+        found
+    }
+
+    fn clients(
+        &self,
+        mapping: &Mapping,
+        (from, address): (From, IpAddr),
+        interfaces: &[Interface],
+    ) -> Vec<(Part, Client)> {
+        if from == From::Here {
+            return vec![(Part::default(), Client::Here)];
+        }
+        let sources = mapping.selector.matches().map(|m| m.sources.as_slice());
+        let sources: Vec<_> = match sources.unwrap_or_default() {
+            [] => vec![None],
+            many if many.len() > SOURCES_MAX => vec![None],
+            few => few.iter().copied().map(Some).collect(),
         };
-        let usable: Vec<_> = interfaces.iter().filter(usable).collect();
-        let owners: Vec<_> =
-            usable.iter().filter(|i| i.addresses.contains(&address)).copied().collect();
-        let by = if owners.is_empty() { usable } else { owners };
-        by.into_iter()
-            .filter_map(|i| {
-                let index = *self.indexes.get(&i.name)?;
-                let interface = Device { name: i.name.clone(), index };
-                Some(Client::Outside { interface, address: None })
+        let by = arriving(mapping, address, interfaces).into_iter().filter_map(|name| {
+            let index = *self.indexes.get(name)?;
+            Some(Device { name: name.to_owned(), index })
+        });
+        let each = |interface: Device| {
+            sources.clone().into_iter().map(move |source| {
+                let part = Part { interface: Some(interface.name.clone()), source };
+                (part, Client::Outside { interface: interface.clone(), source })
             })
-            .collect()
+        };
+        by.flat_map(each).collect()
     }
 }
 
-/// A finding for each rule that stands in the way of `service`.
-pub fn findings(service: &str, obstacles: &[Obstacle]) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = Vec::new();
-    for obstacle in obstacles {
-        let finding = finding(service, obstacle);
+/// The interfaces by which clients from outside of a mapping connect to this address: the one that
+/// has it, or each, if it is an address of `lo`.
+pub fn arriving<'i>(
+    mapping: &Mapping,
+    address: IpAddr,
+    interfaces: &'i [Interface],
+) -> Vec<&'i str> {
+    let patterns = mapping.selector.matches().map(|m| m.interfaces.as_slice());
+    let patterns = patterns.unwrap_or_default();
+    let usable = |i: &&Interface| {
+        i.name != "lo" && (patterns.is_empty() || patterns.iter().any(|p| p.matches(&i.name)))
+    };
+    let usable: Vec<_> = interfaces.iter().filter(usable).collect();
+    let owners: Vec<_> =
+        usable.iter().filter(|i| i.addresses.contains(&address)).copied().collect();
+    let by = if owners.is_empty() { usable } else { owners };
+    by.into_iter().map(|i| i.name.as_str()).collect()
+}
+
+fn connection(mapping: &Mapping, address: IpAddr, client: Client) -> Connection {
+    Connection { client, address, service: mapping.service, target: Some(mapping.to.port()) }
+}
+
+/// Names the parts of the clients only where they do not fare alike, and then only by what tells
+/// them apart.
+fn told_apart(mut judged: Vec<(Part, Judgement)>) -> Vec<(Part, Judgement)> {
+    let all = |same: &dyn Fn(&(Part, Judgement)) -> bool| judged.iter().all(same);
+    let Some((part, judgement)) = judged.first() else { return judged };
+    let is_alike = all(&|(_, other)| other == judgement);
+    let by_interface = !is_alike && !all(&|(other, _)| other.interface == part.interface);
+    let by_source = !is_alike && !all(&|(other, _)| other.source == part.source);
+    for (part, _) in &mut judged {
+        part.interface.take_if(|_| !by_interface);
+        part.source.take_if(|_| !by_source);
+    }
+    judged.dedup();
+    judged
+}
+
+/// A finding for each rule that stands in the way of the clients of these mappings, or translates
+/// them too.
+pub fn findings(run: &Run<'_>, verdict: &Verdict, rulesets: &Rulesets) -> Vec<Finding> {
+    let mut findings = others::findings(run, &verdict.others, rulesets);
+    // What is told there is not told again.
+    let is_told = |way: &Way| {
+        let spot = way.judgement.deciding.as_ref().map(|deciding| deciding.spot);
+        verdict.others.iter().any(|other| other.nat.wins && Some(other.nat.deciding.spot) == spot)
+    };
+    for way in verdict.ways.iter().filter(|way| !is_told(way)) {
+        let Some(finding) = finding(run, way, rulesets) else { continue };
         if !findings.iter().any(|f| (f.code, &f.summary) == (finding.code, &finding.summary)) {
             findings.push(finding);
         }
@@ -115,52 +190,83 @@ pub fn findings(service: &str, obstacles: &[Obstacle]) -> Vec<Finding> {
     findings
 }
 
-fn finding(service: &str, obstacle: &Obstacle) -> Finding {
-    let clients = match obstacle.from {
+/// `clients from outside by eth0 from 203.0.113.0/24`
+fn clients(way: &Way) -> String {
+    let who = match way.from {
         From::Outside => "clients from outside",
         From::Here => "clients on this host",
     };
-    let Judgement { answer, deciding, why } = &obstacle.judgement;
-    let rule = deciding.as_ref().map(|deciding| deciding.text.as_str());
-    let port = service.split('/').next().unwrap_or(service);
-    let code = obstacle.code();
-    let finding = match (answer, rule) {
-        (Answer::Blocks(how), Some(rule)) => {
-            let detail = match how {
-                How::Dropped => "their packets are dropped, and they wait in vain",
-                How::Rejected => "they are refused",
-                How::NotTracked => {
-                    "their packets are exempted from connection tracking, and without it nothing is \
-                     translated"
-                }
-                How::Translated => "it translates the port before portmap, or to another place",
-            };
-            let summary = format!("{service}: {clients} are kept out by {rule}");
-            Finding::new(code, Severity::Error, summary).because(detail)
-        }
-        _ => {
-            let at = rule.map(|rule| format!(", at {rule}")).unwrap_or_default();
-            let summary =
-                format!("{service}: it cannot be told what a firewall does with {clients}{at}");
-            let finding = Finding::new(code, Severity::Warning, summary);
-            let finding = match why {
-                Some(why) => finding.because(why.clone()),
-                None => finding,
-            };
-            finding.command(
-                "follow a real connection through the rules",
-                format!("sudo portmap trace {port}"),
-            )
-        }
+    let by = way.part.interface.iter().map(|name| format!(" by {name}"));
+    let of = way.part.source.iter().map(|net| format!(" from {net}"));
+    who.to_owned() + &by.chain(of).collect::<String>()
+}
+
+fn finding(run: &Run<'_>, way: &Way, rulesets: &Rulesets) -> Option<Finding> {
+    let code = way.code()?;
+    let Judgement { answer, deciding, .. } = &way.judgement;
+    let finding = match (answer, deciding) {
+        (Answer::Blocks(how), Some(deciding)) => blocked(run, way, *how, deciding, rulesets),
+        _ => unknown(run, way),
     };
-    let Some(deciding) = deciding else { return finding };
-    let owner = deciding.owner.name();
-    let finding = deciding.remedy.iter().fold(finding, |finding, command| {
-        finding.command(format!("let it in, with {owner}"), format!("sudo {command}"))
-    });
-    finding
-        .evidence("table", deciding.table.clone())
-        .evidence("chain", deciding.chain.clone())
-        .evidence("rule", deciding.text.clone())
-        .evidence("owner", owner)
+    let finding = Finding { code, ..finding };
+    let finding = match &way.part.interface {
+        Some(interface) => finding.evidence("interface", interface.clone()),
+        None => finding,
+    };
+    let Some(deciding) = deciding else { return Some(finding) };
+    Some(
+        finding
+            .evidence("table", deciding.table.clone())
+            .evidence("chain", deciding.chain.clone())
+            .evidence("rule", deciding.text.clone())
+            .evidence("owner", deciding.owner.name()),
+    )
+}
+
+fn blocked(
+    run: &Run<'_>,
+    way: &Way,
+    how: How,
+    deciding: &Deciding,
+    rulesets: &Rulesets,
+) -> Finding {
+    let detail = match how {
+        How::Dropped => "their packets are dropped, and they wait in vain",
+        How::Rejected => "they are refused",
+        How::NotTracked => {
+            "their packets are exempted from connection tracking, and without it nothing is \
+             translated"
+        }
+        How::Translated => "it translates the port before portmap, or to another place",
+    };
+    let summary = format!("{}: {} are kept out by {}", run.service(), clients(way), deciding.text);
+    let finding = Finding::new(Code::FirewallBlocks, Severity::Error, summary).because(detail);
+    if !matches!(how, How::Dropped | How::Rejected) {
+        return finding;
+    }
+    let commands = firewall::remedy(rulesets, deciding, &traffic(run));
+    commands.into_iter().fold(finding, |finding, command| {
+        let text = format!("let it in, with {}", deciding.owner.name());
+        finding.command(text, format!("sudo {command}"))
+    })
+}
+
+fn unknown(run: &Run<'_>, way: &Way) -> Finding {
+    let (service, Judgement { deciding, why, .. }) = (run.service(), &way.judgement);
+    let at = deciding.as_ref().map(|deciding| format!(", at {}", deciding.text));
+    let summary = format!(
+        "{service}: it cannot be told what a firewall does with {}{}",
+        clients(way),
+        at.unwrap_or_default()
+    );
+    Finding::new(Code::FirewallUnknown, Severity::Warning, summary)
+        .because(why.clone().unwrap_or_default())
+        .command(
+            "follow a real connection through the rules",
+            format!("sudo portmap trace {service}"),
+        )
+        .command(
+            "make real connections, from here and from outside",
+            format!("sudo portmap doctor --probe {service}"),
+        )
 }

@@ -1,14 +1,16 @@
 //! What a change of the mapping will lead to, that its author may not see: for the mappings that
 //! change, and for no others.
 
-pub use super::around::Facts;
+pub use super::around::{Facts, Firewalls};
 use super::finding::{Code, Finding, Severity};
+use super::firewalls::WALKED_MAX;
 use super::holder::{Holder, listed, places};
+use super::others::{self, Other};
 use super::reach::{self, Missing, Reach};
 use super::selectors::Absent;
 use super::told::Told;
-use crate::host::listeners::Listener;
 use super::users::Users;
+use crate::host::listeners::Listener;
 use crate::mapping::changes::Change;
 use crate::mapping::words::{Run, fold_judged};
 use crate::mapping::{Family, Mapping, Protocol, Scope};
@@ -20,6 +22,7 @@ struct Judged {
     shadowed: Vec<Holder>,
     absent: Absent,
     users: Users,
+    others: Vec<Other>,
 }
 
 /// By mapping, then by code.
@@ -32,22 +35,28 @@ pub fn foresee(changes: &[Change<'_>], facts: &Facts) -> Vec<Finding> {
         }
         Change::Change { .. } | Change::Remove(_) => None,
     });
-    let judged = new.map(|(m, is_new)| (m, judge(m, is_new, facts)));
+    let judged =
+        new.enumerate().map(|(at, (m, is_new))| (m, judge(m, is_new, at < WALKED_MAX, facts)));
     let mut told = Told::default();
     told.extend(session(changes, facts));
     for (run, judged) in fold_judged(judged) {
-        tell(&run, &judged, &mut told);
+        tell(&run, &judged, facts, &mut told);
     }
     told.findings()
 }
 
-fn judge(mapping: &Mapping, is_new: bool, facts: &Facts) -> Judged {
-    let Facts { listening, interfaces, .. } = facts;
+fn judge(mapping: &Mapping, is_new: bool, is_walked: bool, facts: &Facts) -> Judged {
+    let Facts { listening, interfaces, firewalls, .. } = facts;
+    let others = match is_walked && is_new {
+        true => firewalls.others(mapping, &reach::paths(mapping, interfaces), interfaces),
+        false => Vec::new(),
+    };
     Judged {
         reach: reach::reach(mapping, listening, interfaces),
         shadowed: if is_new { shadowed(mapping, facts) } else { Vec::new() },
         absent: Absent::of(mapping, interfaces),
         users: Users::of(mapping, facts),
+        others,
     }
 }
 
@@ -65,7 +74,7 @@ pub fn shadowed(mapping: &Mapping, facts: &Facts) -> Vec<Holder> {
     Holder::of(listeners.iter().filter(is_taken))
 }
 
-fn tell(run: &Run<'_>, judged: &Judged, told: &mut Told) {
+fn tell(run: &Run<'_>, judged: &Judged, facts: &Facts, told: &mut Told) {
     let of_run = |finding: Finding| Finding {
         port: Some(run.first.service.port.get()),
         protocol: Some(run.first.service.protocol),
@@ -79,6 +88,8 @@ fn tell(run: &Run<'_>, judged: &Judged, told: &mut Told) {
     }
     told.extend(judged.absent.findings(&run.service()).into_iter().map(of_run));
     told.extend(judged.users.findings(run).into_iter().map(of_run));
+    let others = others::findings(run, &judged.others, &facts.firewalls.rulesets);
+    told.extend(others.into_iter().map(of_run));
 }
 
 pub fn listener_shadowed(run: &Run<'_>, holders: &[Holder]) -> Finding {

@@ -1,5 +1,7 @@
 //! Facts written down, for tests.
 
+use crate::firewall::expr::Expr;
+use crate::firewall::{Backend, BaseChain, Chain, Family, Hook, Kind, Rule, Table};
 use crate::formats::rules::{self, Facts as FileFacts, Names, Source};
 use crate::host::listeners::{Listener, Program};
 use crate::host::network::Interface;
@@ -46,5 +48,20 @@ pub fn interface(name: &str, addresses: &[&str]) -> Interface {
     Interface {
         name: name.to_owned(),
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+    }
+}
+
+/// `table inet fw`, with one chain of this name, hook and kind at this priority.
+pub fn table(name: &str, (hook, kind, priority): (Hook, Kind, i32), rules: Vec<Expr>) -> Table {
+    let rule = |expr| Rule { exprs: vec![expr], ..Rule::default() };
+    let base = BaseChain { hook, priority, kind, drops: name == "closed", devices: Vec::new() };
+    let rules = rules.into_iter().map(rule).collect();
+    Table {
+        family: Family::Inet,
+        name: "fw".to_owned(),
+        backend: Backend::Nftables,
+        dormant: false,
+        chains: vec![Chain { name: name.to_owned(), base: Some(base), rules }],
+        sets: std::collections::BTreeMap::new(),
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::error::{Refusal, Result};
 use super::observer::{Event, Observer, timed};
 use crate::doctor::Finding;
-use crate::doctor::foresee::{Facts, foresee};
+use crate::doctor::foresee::{Facts, Firewalls, foresee};
 use crate::host::login::SshSession;
 use crate::host::{network, user};
 use crate::kernel::Kernel;
@@ -39,6 +39,11 @@ pub fn look(
 
 fn findings(kernel: &mut impl Kernel, changes: &[Change<'_>]) -> Vec<Finding> {
     let mut facts = facts(kernel, changes.iter().map(Change::mapping), &[]);
+    // What others translate is worth a warning; where it cannot be seen, the change goes on.
+    if let Ok(rulesets) = kernel.translations_of_others() {
+        let indexes = network::indexes(&facts.interfaces);
+        facts.firewalls = Firewalls { rulesets, indexes, unseen: None };
+    }
     let findings = foresee(changes, &facts);
     // Looking through the processes of the machine takes longer than everything else.
     if !findings.iter().any(Finding::names_listeners) {
@@ -73,6 +78,7 @@ pub fn facts<'m>(
             .into_iter()
             .filter_map(|named| Some((named.clone(), user::standing(named).ok()?)))
             .collect(),
+        firewalls: Firewalls::default(),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::mapping::{Port, Protocol, Service};
 
 use super::value::{Byte, any, exactly};
@@ -27,8 +29,8 @@ pub enum Client {
     /// and arrive by the interface that this host answers it by.
     Outside {
         interface: Interface,
-        /// `None`: any client.
-        address: Option<IpAddr>,
+        /// Where its address lies; `None`: any client.
+        source: Option<IpNet>,
     },
 }
 
@@ -68,7 +70,7 @@ impl Connection {
             (_, true) => first_byte(Byte::one_of((0x20..=0x3f).chain([0xfc, 0xfd, 0xfe])), 16),
         };
         match &self.client {
-            Client::Outside { address: Some(address), .. } => octets(*address),
+            Client::Outside { source: Some(net), .. } if net.prefix_len() > 0 => within(*net),
             Client::Here if self.address.is_loopback() => octets(self.address),
             _ => unknown(),
         }
@@ -79,6 +81,12 @@ fn first_byte(byte: Byte, len: usize) -> Vec<Byte> {
     let mut bytes = any(len);
     bytes[0] = byte;
     bytes
+}
+
+/// An address of this network.
+fn within(net: IpNet) -> Vec<Byte> {
+    let known = octets(net.network()).into_iter().zip(octets(net.netmask()));
+    known.map(|(byte, mask)| Byte::masked(byte.least(), mask.least())).collect()
 }
 
 pub fn octets(address: IpAddr) -> Vec<Byte> {

@@ -1,9 +1,10 @@
 //! Who keeps a table, and what to type there to let a connection in.
 
 use crate::formats::is_nft_word;
-use crate::mapping::Protocol;
+use crate::mapping::{PortRange, Protocol};
 
-use super::connection::{Connection, Leg};
+use super::Deciding;
+use super::connection::Leg;
 use super::machine::Spot;
 use super::tables::{Backend, BaseChain, Family, Hook, Rulesets, Table};
 
@@ -14,8 +15,15 @@ pub enum Owner {
     Ufw,
     Firewalld,
     Docker,
+    /// netavark, which makes its networks.
+    Podman,
+    /// Plugins of the Container Network Interface.
+    Cni,
+    Kubernetes,
     Libvirt,
     Fail2ban,
+    /// portmap itself, for a command of `portmap run`.
+    Run,
     /// iptables, by hand or by a program that is not known here.
     Iptables(Backend),
     /// nft, the same.
@@ -28,6 +36,10 @@ impl Owner {
             Owner::Ufw => "ufw",
             Owner::Firewalld => "firewalld",
             Owner::Docker => "docker",
+            Owner::Podman => "podman",
+            Owner::Cni => "cni",
+            Owner::Kubernetes => "kubernetes",
+            Owner::Run => "portmap run",
             Owner::Libvirt => "libvirt",
             Owner::Fail2ban => "fail2ban",
             Owner::Iptables(Backend::Nftables) => "iptables",
@@ -50,54 +62,62 @@ fn is_iptables(table: &Table) -> bool {
             .all(|chain| chains.contains(&chain.name.as_str()))
 }
 
-pub fn of(rulesets: &Rulesets, table: usize) -> Owner {
-    let table = &rulesets.tables[table];
+/// Whose a rule or policy is: chains of iptables' tables belong to whoever made them.
+pub fn of(rulesets: &Rulesets, spot: Spot) -> Owner {
+    let table = &rulesets.tables[spot.table];
     let has = |start: &str| table.chains.iter().any(|chain| chain.name.starts_with(start));
     match table.name.as_str() {
         "firewalld" => return Owner::Firewalld,
         "docker-bridges" => return Owner::Docker,
+        "netavark" => return Owner::Podman,
         "libvirt_network" => return Owner::Libvirt,
+        "cni_hostport" => return Owner::Cni,
+        name if name.starts_with("kube-proxy") => return Owner::Kubernetes,
         name if name.starts_with("f2b-") => return Owner::Fail2ban,
+        name if name.starts_with("portmap-run-") => return Owner::Run,
         _ => {}
     }
     if !is_iptables(table) {
         return Owner::Nft;
     }
-    if has("ufw-") || has("ufw6-") {
-        return Owner::Ufw;
+    let chain = table.chains[spot.chain].name.as_str();
+    match chain {
+        name if name.starts_with("DOCKER") => Owner::Docker,
+        name if name.starts_with("NETAVARK") => Owner::Podman,
+        name if name.starts_with("CNI-") => Owner::Cni,
+        name if name.starts_with("KUBE-") => Owner::Kubernetes,
+        name if name.starts_with("LIBVIRT_") => Owner::Libvirt,
+        _ if has("ufw-") || has("ufw6-") => Owner::Ufw,
+        _ if has("INPUT_ZONES") || has("IN_public") => Owner::Firewalld,
+        _ => Owner::Iptables(table.backend),
     }
-    if has("INPUT_ZONES") || has("IN_public") {
-        return Owner::Firewalld;
-    }
-    Owner::Iptables(table.backend)
 }
 
-/// What to type so that the connection gets past a rule or policy that drops it.
-pub fn remedy(
-    rulesets: &Rulesets,
-    connection: &Connection,
-    owner: Owner,
-    spot: Spot,
-    hook: Hook,
-    leg: Leg,
-) -> Vec<String> {
+/// The connections that a rule is written for: those of one mapping, or of neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    pub protocol: Protocol,
+    /// What clients ask for.
+    pub ports: PortRange,
+    /// Where portmap sends them; `None` if it leaves them alone.
+    pub targets: Option<PortRange>,
+}
+
+/// What to type so that the connections get past a rule or policy that drops them.
+pub fn remedy(rulesets: &Rulesets, deciding: &Deciding, traffic: &Traffic) -> Vec<String> {
+    let Deciding { spot, hook, leg, owner, .. } = deciding;
     let table = &rulesets.tables[spot.table];
-    let criteria = Criteria { connection, leg };
+    let criteria = Criteria { traffic, leg: *leg };
     // Rules are put into the base chain, in front of all others: it is entered by every packet.
-    let Some((chain, base)) = entry(table, hook, spot) else { return Vec::new() };
-    let tracked = base.priority > -100 || criteria.connection.target.is_none();
-    let ipv6 = connection.is_ipv6();
+    let Some((chain, base)) = entry(table, *hook, *spot) else { return Vec::new() };
+    let tracked = base.priority > -100 || traffic.targets.is_none();
+    let opened = traffic.targets.unwrap_or(traffic.ports);
     if !is_nft_word(&table.name) || !is_nft_word(chain) {
         return Vec::new();
     }
     match owner {
-        Owner::Nft | Owner::Libvirt | Owner::Fail2ban | Owner::Docker => {
-            let rule = criteria.nft(tracked);
-            vec![format!("nft insert rule {} {} {chain} {rule}", table.family, table.name)]
-        }
         Owner::Firewalld => {
-            let port = connection.target.unwrap_or(connection.service.port);
-            let service = format!("{port}/{}", connection.service.protocol);
+            let service = format!("{opened}/{}", traffic.protocol);
             vec![
                 format!("firewall-cmd --add-port={service}"),
                 format!("firewall-cmd --permanent --add-port={service}"),
@@ -106,27 +126,97 @@ pub fn remedy(
         // It has no word for translated connections: `direct: refuse` closes the port again for
         // who asks for it directly.
         Owner::Ufw
-            if hook == Hook::Input
-                && leg == Leg::Open
-                && matches!(criteria.protocol(), Protocol::Tcp | Protocol::Udp) =>
+            if *hook == Hook::Input
+                && *leg == Leg::Open
+                && matches!(traffic.protocol, Protocol::Tcp | Protocol::Udp) =>
         {
-            let port = connection.target.unwrap_or(connection.service.port);
-            vec![format!("ufw allow {port}/{}", criteria.protocol())]
+            vec![format!("ufw allow {}/{}", with_colon(opened), traffic.protocol)]
         }
-        Owner::Ufw | Owner::Iptables(_) => {
-            let program = match (table.backend, ipv6) {
-                (Backend::Nftables, false) => "iptables",
-                (Backend::Nftables, true) => "ip6tables",
-                (Backend::Legacy, false) => "iptables-legacy",
-                (Backend::Legacy, true) => "ip6tables-legacy",
-            };
+        _ if !is_iptables(table) => {
+            let rule = criteria.nft(tracked);
+            vec![format!("nft insert rule {} {} {chain} {rule}", table.family, table.name)]
+        }
+        _ => {
             let rule = criteria.iptables(tracked);
-            let line = format!("-I {chain} 1 {rule} -j ACCEPT");
-            let of =
-                if table.name == "filter" { String::new() } else { format!(" -t {}", table.name) };
-            vec![format!("{program}{of} {line}")]
+            vec![format!("{} -I {chain} 1 {rule} -j ACCEPT", iptables(table))]
         }
     }
+}
+
+/// `iptables`, `ip6tables-legacy -t nat`
+fn iptables(table: &Table) -> String {
+    let program = if table.family == Family::Ip6 { "ip6tables" } else { "iptables" };
+    let legacy = if table.backend == Backend::Legacy { "-legacy" } else { "" };
+    match table.name.as_str() {
+        "filter" => format!("{program}{legacy}"),
+        name => format!("{program}{legacy} -t {name}"),
+    }
+}
+
+/// `600:663`, as iptables and ufw write ranges.
+fn with_colon(ports: PortRange) -> String {
+    ports.to_string().replace('-', ":")
+}
+
+/// How a rule is removed: in words, and as a command to be typed after `sudo`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undo {
+    pub text: &'static str,
+    pub command: Option<String>,
+}
+
+/// How to have a rule removed that translates the connections.
+pub fn undo(rulesets: &Rulesets, deciding: &Deciding, traffic: &Traffic) -> Undo {
+    let Traffic { protocol, ports, .. } = traffic;
+    let (text, command) = match deciding.owner {
+        Owner::Docker => (
+            "stop the container that publishes the port, or publish it on another one; see which \
+             it is",
+            Some(format!("docker ps --filter publish={ports}/{protocol}")),
+        ),
+        Owner::Podman => (
+            "stop the container that publishes the port, or publish it on another one; see which \
+             it is",
+            Some("podman ps --format '{{.Names}} {{.Ports}}'".to_owned()),
+        ),
+        Owner::Cni | Owner::Kubernetes => (
+            "change the `hostPort` or the service that has the port; see which there are",
+            Some("kubectl get pods,services --all-namespaces -o wide".to_owned()),
+        ),
+        Owner::Firewalld => (
+            "have firewalld forward it no more (`firewall-cmd --remove-forward-port=…`, and the \
+             same with --permanent); see what it forwards",
+            Some("firewall-cmd --list-all-zones".to_owned()),
+        ),
+        Owner::Ufw => (
+            "remove the rule from /etc/ufw/before.rules (before6.rules for IPv6), and take that up",
+            Some("ufw reload".to_owned()),
+        ),
+        Owner::Run => (
+            "it belongs to a command under `portmap run`, and goes with it; see which",
+            Some("portmap status".to_owned()),
+        ),
+        Owner::Libvirt | Owner::Fail2ban | Owner::Iptables(_) | Owner::Nft => {
+            ("remove that rule, if nothing else needs it", deletion(rulesets, deciding.spot))
+        }
+    };
+    Undo { text, command }
+}
+
+fn deletion(rulesets: &Rulesets, spot: Spot) -> Option<String> {
+    let table = &rulesets.tables[spot.table];
+    let chain = &table.chains[spot.chain];
+    let index = spot.rule.filter(|_| is_nft_word(&table.name) && is_nft_word(&chain.name))?;
+    Some(match is_iptables(table) {
+        true => format!("{} -D {} {}", iptables(table), chain.name, index + 1),
+        false => {
+            let handle = chain.rules.get(index)?.handle;
+            format!(
+                "nft delete rule {} {} {} handle {handle}",
+                table.family, table.name, chain.name
+            )
+        }
+    })
 }
 
 /// The base chain of the hook in this table that leads to the spot: the one itself, or the only one.
@@ -140,38 +230,37 @@ fn entry(table: &Table, hook: Hook, spot: Spot) -> Option<(&str, &BaseChain)> {
     Some((&found.0.name, found.1))
 }
 
-/// What tells the packets of the connection.
+/// What tells the packets of the connections.
 struct Criteria<'a> {
-    connection: &'a Connection,
+    traffic: &'a Traffic,
     leg: Leg,
 }
 
 impl Criteria<'_> {
-    fn protocol(&self) -> Protocol {
-        self.connection.service.protocol
+    fn end(&self) -> &'static str {
+        if self.leg.is_answer() { "sport" } else { "dport" }
     }
 
-    /// Where it is translated, the port that the client asked for tells it from connections to
-    /// the target itself.
+    /// Where they are translated, the port that the client asked for tells them from connections
+    /// to the target itself.
     fn nft(&self, tracked: bool) -> String {
-        let (protocol, port) = (self.protocol(), self.connection.service.port);
-        let end = if self.leg.is_answer() { "sport" } else { "dport" };
-        match (self.connection.target, tracked) {
+        let Traffic { protocol, ports, targets } = self.traffic;
+        match (targets, tracked) {
             (Some(_), true) => format!(
-                "meta l4proto {protocol} ct status dnat ct original proto-dst {port} accept"
+                "meta l4proto {protocol} ct status dnat ct original proto-dst {ports} accept"
             ),
-            _ => format!("{protocol} {end} {port} accept"),
+            _ => format!("{protocol} {} {ports} accept", self.end()),
         }
     }
 
     fn iptables(&self, tracked: bool) -> String {
-        let (protocol, port) = (self.protocol(), self.connection.service.port);
-        let end = if self.leg.is_answer() { "sport" } else { "dport" };
-        match (self.connection.target, tracked) {
+        let Traffic { protocol, ports, targets } = self.traffic;
+        let ports = with_colon(*ports);
+        match (targets, tracked) {
             (Some(_), true) => {
-                format!("-p {protocol} -m conntrack --ctstate DNAT --ctorigdstport {port}")
+                format!("-p {protocol} -m conntrack --ctstate DNAT --ctorigdstport {ports}")
             }
-            _ => format!("-p {protocol} --{end} {port}"),
+            _ => format!("-p {protocol} --{} {ports}", self.end()),
         }
     }
 }

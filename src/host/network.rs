@@ -1,5 +1,6 @@
 //! The interfaces of this host and their addresses.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 
@@ -34,6 +35,12 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
 /// The index of an interface (if_nametoindex(3)); `None` if there is none of that name any more.
 pub fn index(name: &str) -> Option<u32> {
     nix::net::if_::if_nametoindex(name).ok()
+}
+
+/// The indexes of these interfaces, but of those that are not there any more.
+pub fn indexes(interfaces: &[Interface]) -> BTreeMap<String, u32> {
+    let known = interfaces.iter().filter_map(|i| Some((i.name.clone(), index(&i.name)?)));
+    known.collect()
 }
 
 #[cfg(test)]

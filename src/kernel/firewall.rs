@@ -16,6 +16,7 @@ use super::nft::query::nft_type;
 use super::nft::read::generation;
 use super::{ATTEMPTS, Error};
 use crate::firewall::{Backend, BaseChain, Chain, Family, Hook, Kind, Rule, Rulesets, Table};
+use crate::ruleset::TABLE;
 
 /// `NFT_TABLE_F_DORMANT`
 const DORMANT: u32 = 1;
@@ -32,15 +33,41 @@ type Tables = BTreeMap<(u8, String), Table>;
 ///
 /// [`Error::Restless`] if it keeps changing; without CAP_NET_ADMIN the kernel refuses.
 pub fn read() -> Result<Rulesets, Error> {
+    Ok(Rulesets { tables: consistent(&mut Socket::open()?)?, unread: legacy::unread() })
+}
+
+/// The rules of nftables, if somebody else has a chain that can change where connections to this
+/// host go; otherwise nothing.
+///
+/// # Errors
+///
+/// As of [`read`].
+pub fn translations_of_others() -> Result<Rulesets, Error> {
     let mut socket = Socket::open()?;
-    let mut before = generation(&mut socket)?;
+    let mut is_there = false;
+    dump(&mut socket, (libc::NFT_MSG_GETCHAIN, 0), &[], |message| {
+        let attrs = message.attrs()?;
+        let kind = attrs.find(NFTA_CHAIN_TYPE)?.map(text).transpose()?;
+        let table = text(attrs.find(NFTA_CHAIN_TABLE)?.ok_or(Malformed)?)?;
+        let hook = attrs.find(NFTA_CHAIN_HOOK)?.map(Attrs);
+        let number = hook.map(|hook| hook.find(NFTA_HOOK_HOOKNUM)).transpose()?.flatten();
+        let number = number.map(be_u32).transpose()?.map(|number| number as i32);
+        let is_before = matches!(number, Some(libc::NF_INET_PRE_ROUTING | libc::NF_INET_LOCAL_OUT));
+        is_there |= kind == Some("nat") && is_before && table != TABLE;
+        Ok(())
+    })?;
+    let tables = if is_there { consistent(&mut socket)? } else { Vec::new() };
+    Ok(Rulesets { tables, unread: Vec::new() })
+}
+
+/// All tables as they were at one generation.
+fn consistent(socket: &mut Socket) -> Result<Vec<Table>, Error> {
+    let mut before = generation(socket)?;
     for _ in 0..ATTEMPTS {
-        let tables = tables(&mut socket);
-        let now = generation(&mut socket)?;
+        let tables = tables(socket);
+        let now = generation(socket)?;
         match tables {
-            Ok(tables) if now == before => {
-                return Ok(Rulesets { tables, unread: legacy::unread() });
-            }
+            Ok(tables) if now == before => return Ok(tables),
             Err(error) if now == before && !matches!(error, Error::Interrupted) => {
                 return Err(error);
             }

@@ -88,10 +88,14 @@ fn healthy(examination: &Examination) -> String {
 /// The addresses of one port that have the same answer for the same reason are one row.
 fn table(paths: &[&Path]) -> Table {
     let mut table = Table::new(&["PORT", "FROM", "TO ADDRESS", "ANSWER"]);
-    let key = |path: &Path| (path.port, path.protocol, path.from, path.answer, path.because);
-    for rows in paths.chunk_by(|a, b| key(a) == key(b)) {
+    let same = |a: &Path, b: &Path| {
+        (a.port, a.protocol, a.from, a.answer, a.because)
+            == (b.port, b.protocol, b.from, b.answer, b.because)
+            && (&a.interface, a.source) == (&b.interface, b.source)
+    };
+    for rows in paths.chunk_by(|a, b| same(a, b)) {
         let addresses: Vec<_> = rows.iter().map(|path| path.address.to_string()).collect();
-        let Path { port, protocol, from, answer, because, .. } = rows[0];
+        let Path { port, protocol, from, interface, source, answer, because, .. } = rows[0];
         let answer = match (answer, because) {
             (Answer::Yes, _) => "yes".to_owned(),
             (Answer::No, Some(code)) => format!("no: {}", code.name()),
@@ -103,7 +107,11 @@ fn table(paths: &[&Path]) -> Table {
             From::Outside => "outside",
             From::Here => "here",
         };
-        table.row(vec![format!("{port}/{protocol}"), from.to_owned(), addresses.join(" "), answer]);
+        let source = source.map(|net| net.to_string());
+        let from: Vec<_> =
+            [Some(from), interface.as_deref(), source.as_deref()].into_iter().flatten().collect();
+        let from = visible(&from.join(", "));
+        table.row(vec![format!("{port}/{protocol}"), from, addresses.join(" "), answer]);
     }
     table
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use portmap::firewall::Rulesets;
 use portmap::host::listeners::Listening;
 use portmap::kernel::{CommitError, Error, Extent, Kernel, Runs, Snapshot, conntrack};
 use portmap::mapping::{MappingSet, Protocol, Service};
@@ -296,6 +297,10 @@ impl Kernel for FakeKernel {
 
     fn listening(&mut self, _: &[Protocol]) -> Listening {
         self.state().listening.clone()
+    }
+
+    fn translations_of_others(&mut self) -> Result<Rulesets, Error> {
+        Ok(Rulesets::default())
     }
 
     fn is_connected(&mut self, _: SocketAddr, _: SocketAddr) -> bool {

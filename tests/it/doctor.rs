@@ -295,3 +295,181 @@ fn a_firewall_that_keeps_clients_out_is_named_with_what_lets_them_in() {
     assert!(said.stdout.contains("cannot tell: firewall-unknown"), "{said}");
     assert!(said.stdout.contains("sudo portmap trace 80"), "{said}");
 }
+
+/// A rule of another program that sends a port of this host elsewhere.
+fn dnat(host: &Namespace, hook: &str, priority: i32, port: u16) {
+    host.nft_script(&format!(
+        "table inet other {{}}
+         delete table inet other
+         table inet other {{ chain nat {{
+            type nat hook {hook} priority {priority};
+            fib daddr type local tcp dport {port} redirect to :4000
+         }}
+         }}"
+    ));
+}
+
+fn finding_of<'d>(document: &'d Value, code: &str) -> &'d Value {
+    let findings = document["findings"].as_array().unwrap();
+    findings.iter().find(|finding| finding["code"] == code).unwrap()
+}
+
+#[test]
+fn another_program_that_translates_is_found_and_who_wins() {
+    let world = World::new();
+    let (host, client) = (&world.host, &world.client);
+    let _servers = [host.serve("app", 3000), host.serve("other", 4000)];
+    host.portmap(["apply", "--persist", "80:3000"]).run();
+    for (hook, from) in [("prerouting", client), ("output", host)] {
+        dnat(host, hook, -150, 80);
+        let outcome = host.portmap(["doctor", "-ojson"]).run();
+        assert_eq!(codes(&outcome), ["other-nat"], "{hook}");
+        let document = outcome.json();
+        let finding = finding_of(&document, "other-nat");
+        assert_eq!(
+            (&finding["severity"], &finding["evidence"]["wins"]),
+            (&"error".into(), &"nft".into())
+        );
+        assert_eq!(finding["evidence"]["hooks"], serde_json::json!([hook]));
+        assert_eq!(from.tcp_ask("192.0.2.1:80").as_deref(), Ok("other"));
+        let word = if hook == "output" { "here" } else { "outside" };
+        for path in document["paths"].as_array().unwrap() {
+            let lost = path["from"] == word;
+            assert_eq!(path["answer"] == "no", lost, "{path}");
+            assert_eq!(path["because"] == "other-nat", lost, "{path}");
+        }
+        // The remedy works.
+        let command = finding["remedy"][0]["command"].as_str().unwrap().trim_start_matches("sudo ");
+        host.output(host.command("sh").args(["-c", command]), "");
+        assert_eq!(found(host, &[]), [""; 0]);
+        assert_eq!(from.tcp_ask("192.0.2.1:80").as_deref(), Ok("app"));
+
+        dnat(host, hook, -100, 80);
+        let outcome = host.portmap(["doctor", "-ojson"]).run().succeeds();
+        assert_eq!(codes(&outcome), ["other-nat"], "{hook}");
+        let document = outcome.json();
+        let finding = finding_of(&document, "other-nat");
+        assert_eq!(
+            (&finding["severity"], &finding["evidence"]["wins"]),
+            (&"warning".into(), &"portmap".into())
+        );
+        assert_eq!(from.tcp_ask("192.0.2.1:80").as_deref(), Ok("app"));
+
+        for priority in [-150, -100] {
+            dnat(host, hook, priority, 81);
+            assert_eq!(found(host, &[]), [""; 0], "{hook}, another port");
+        }
+        host.nft("delete table inet other");
+    }
+}
+
+#[test]
+fn the_firewall_lets_in_those_for_whom_the_mapping_is() {
+    let world = World::new();
+    let (host, client) = (&world.host, &world.client);
+    let _app = host.serve("app", 3000);
+    host.nft_script(
+        "table inet fw { chain input {
+            type filter hook input priority 0; policy drop
+            iifname lo accept
+            ct state established,related accept
+            ip saddr 192.0.2.0/24 ct status dnat accept
+        }
+        }",
+    );
+    let paths = |rules: &str| {
+        host.apply(&format!("ports: [{rules}]"));
+        let document = host.portmap(["doctor", "-ojson", "80"]).run().json();
+        let paths = document["paths"].as_array().unwrap().iter();
+        let words = |path: &Value| {
+            let word = |key: &str| path[key].as_str().unwrap_or("-").to_owned();
+            ["interface", "source", "answer"].map(word).join(" ")
+        };
+        let outside =
+            paths.filter(|path| path["from"] == "outside" && path["address"] == "192.0.2.1");
+        outside.map(words).collect::<Vec<_>>()
+    };
+    assert_eq!(paths("{ port: 80, to: 3000 }"), ["- - unknown"]);
+    assert_eq!(paths("{ port: 80, to: 3000, sources: [192.0.2.0/25] }"), ["- - yes"]);
+    assert!(client.tcp_ask("192.0.2.1:80").is_ok());
+    assert_eq!(paths("{ port: 80, to: 3000, sources: [198.51.100.0/24] }"), ["- - no"]);
+    assert_eq!(
+        paths("{ port: 80, to: 3000, sources: [192.0.2.0/25, 198.51.100.0/24] }"),
+        ["- 192.0.2.0/25 yes", "- 198.51.100.0/24 no"]
+    );
+}
+
+#[test]
+fn of_several_interfaces_the_one_that_is_blocked_is_named() {
+    let world = World::new();
+    let host = &world.host;
+    let _app = host.serve("app", 3000);
+    host.ip("link add eth1 type veth peer name wire1\nlink set eth1 up\naddress add 192.0.2.9/32 dev lo");
+    host.portmap(["apply", "--persist", "80:3000"]).run();
+    host.nft_script(
+        "table inet fw { chain input { type filter hook input priority 0; iifname eth1 drop; }; }",
+    );
+    let outcome = host.portmap(["doctor", "-ojson"]).run().fails_with(1);
+    let document = outcome.json();
+    let finding = &document["findings"][0];
+    assert_eq!(finding["evidence"]["interface"], "eth1", "{outcome}");
+    let summary = finding["summary"].as_str().unwrap();
+    assert!(summary.contains("clients from outside by eth1 are kept out"), "{summary}");
+    let paths = document["paths"].as_array().unwrap().iter();
+    let shared = paths.filter(|path| path["from"] == "outside" && path["address"] == "192.0.2.9");
+    let shared: Vec<_> = shared.map(|p| (p["interface"].clone(), p["answer"].clone())).collect();
+    let row = |interface: &str, answer: &str| (interface.into(), answer.into());
+    let rows = [row("eth0", "yes"), row("eth1", "no"), row("wire1", "yes")];
+    assert_eq!(shared, rows, "{outcome}");
+    let said = host.portmap(["doctor"]).run().fails_with(1);
+    assert!(said.stdout.contains("outside, eth1"), "{said}");
+}
+
+#[test]
+fn what_lets_in_a_range_is_typed_once() {
+    let world = World::new();
+    let (host, client) = (&world.host, &world.client);
+    let _servers = [3000, 3001].map(|port| host.serve("app", port));
+    host.portmap(["apply", "--persist", "80-81:3000-3001"]).run();
+    let remedies = |outcome: &Outcome| -> Vec<String> {
+        let document = outcome.json();
+        let findings = document["findings"].as_array().unwrap().iter();
+        let blocks = findings.filter(|finding| finding["code"] == "firewall-blocks");
+        let remedies = blocks.flat_map(|finding| finding["remedy"].as_array().unwrap().clone());
+        remedies.map(|remedy| remedy["command"].as_str().unwrap().to_owned()).collect()
+    };
+    let close: [&dyn Fn(); 2] = [
+        &|| {
+            host.nft_script(
+                "table inet fw { chain input {
+                    type filter hook input priority 0; policy drop; iifname lo accept
+                    ct state established accept
+                    meta l4proto icmpv6 accept
+                 }; }",
+            );
+        },
+        &|| {
+            host.nft("delete table inet fw");
+            for program in ["iptables-nft", "ip6tables-nft"] {
+                let rule = ["-A", "INPUT", "-p", "tcp", "--syn", "!", "-i", "lo", "-j", "DROP"];
+                host.output(host.command(program).args(rule), "");
+            }
+        },
+    ];
+    for close in close {
+        close();
+        let outcome = host.portmap(["doctor", "-ojson"]).run().fails_with(1);
+        assert!(client.tcp_ask("192.0.2.1:81").is_err());
+        let commands = remedies(&outcome);
+        assert!(matches!(commands.len(), 1 | 2), "{commands:?}");
+        for command in commands {
+            let typed = command.trim_start_matches("sudo ").replace("tables -", "tables-nft -");
+            host.output(host.command("sh").args(["-c", &typed]), "");
+        }
+        for port in [80, 81] {
+            assert!(client.tcp_ask(&format!("192.0.2.1:{port}")).is_ok(), "{outcome}");
+            assert!(client.tcp_ask(&format!("[2001:db8::1]:{port}")).is_ok(), "{outcome}");
+        }
+        assert_eq!(found(host, &[]), [""; 0]);
+    }
+}

@@ -10,10 +10,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use portmap::firewall::{
-    Answer, Client, Connection, How, Interface, Judgement, Rulesets, judge, other_nat,
+    Answer, Client, Connection, How, Interface, Judgement, Rulesets, Traffic, judge, other_nat,
+    remedy,
 };
 use portmap::kernel;
-use portmap::mapping::{Port, Protocol, Service};
+use portmap::mapping::{Port, PortRange, Protocol, Service};
 
 use crate::support::namespace::feed;
 use crate::support::{Namespace, World};
@@ -68,13 +69,18 @@ impl Way {
         let interface = Interface { name: "eth0".to_owned(), index: 10 };
         Connection {
             client: match self.outside {
-                true => Client::Outside { interface, address: None },
+                true => Client::Outside { interface, source: None },
                 false => Client::Here,
             },
             address: self.address(),
             service: Service { protocol: self.protocol, port: Port::new(80).unwrap() },
             target: Port::new(3000),
         }
+    }
+
+    fn traffic(self) -> Traffic {
+        let one = |port| PortRange::one(Port::new(port).unwrap());
+        Traffic { protocol: self.protocol, ports: one(80), targets: Some(one(3000)) }
     }
 
     /// Whether the program answers, twice: a firewall can let in the first packet alone.
@@ -248,7 +254,7 @@ fn the_deciding_rule_is_named_and_its_remedy_works() {
         let deciding = verdict.deciding.clone().expect("a rule");
         assert!(matches!(verdict.answer, Answer::Blocks(_)), "{script}: {verdict:#?}");
         assert!(!way.is_served(&world, SILENT), "{script}");
-        for command in &deciding.remedy {
+        for command in remedy(&read(&world.host), &deciding, &way.traffic()) {
             world.host.nft(command.strip_prefix("nft ").expect("a command for nft"));
         }
         let now = judged(&world, way);
@@ -266,7 +272,11 @@ fn the_remedy_is_in_the_words_of_the_owner() {
         world.host.nft_script(&format!("flush ruleset\n{OURS}"));
         load(&world.host, name, text);
     };
-    let remedy = |way: Way| judged(&world, way).deciding.unwrap().remedy;
+    let remedy = |way: Way| {
+        let rulesets = read(&world.host);
+        let deciding = judge(&rulesets, &way.connection()).deciding.unwrap();
+        remedy(&rulesets, &deciding, &way.traffic())
+    };
     let type_in = |command: &str| {
         let mut words = command.split(' ');
         let program = words.next().unwrap().replace("iptables", "iptables-nft");

@@ -131,3 +131,23 @@ fn status_names_the_listener_of_each_target() {
     drop(app);
     assert_eq!(host.status()["mappings"][0]["listeners"], json!([]));
 }
+
+/// What docker leaves in the kernel when it publishes port 80, as iptables-save shows it.
+#[test]
+fn a_rule_of_another_program_for_the_same_port_is_foreseen() {
+    let world = World::new();
+    let host = &world.host;
+    let _server = host.serve("app", 3000);
+    let docker = include_str!("../firewalls/docker-publishes-80.v4");
+    host.output(host.command("iptables-nft-restore").arg("-n"), docker);
+    assert_eq!(foreseen(host, "80: 3000"), ["other-nat"]);
+    assert_eq!(foreseen(host, "81: 3000"), [""; 0]);
+    assert_eq!(foreseen(host, "80/udp: 3000"), [""; 0]);
+    assert_eq!(foreseen(host, "80: { to: 3000, families: ipv6 }"), [""; 0]);
+    let said = host.portmap(["apply", "80:3000"]).run().succeeds();
+    let said =
+        said.says("portmap comes before a rule of docker: table ip nat, chain DOCKER, rule 1");
+    said.says("sudo docker ps --filter publish=80/tcp");
+    let again = host.portmap(["apply", "80:3000"]).run().succeeds();
+    assert_eq!(again.stderr, "", "nothing changes: {again}");
+}

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::doctor::facts::{Boot, Files, Guard, Sysctls, Trial};
-use crate::doctor::foresee::Facts as Around;
-use crate::doctor::tests::{interface, listener, set};
+use crate::doctor::foresee::{Facts as Around, Firewalls};
+use crate::doctor::tests::{interface, listener, set, table};
+use crate::firewall::expr::{Expr, Translation};
+use crate::firewall::{Family, Hook, Kind, Table as Rules, Unread};
 use crate::host::listeners::Listening;
 use crate::mapping::{GenerationId, MappingSet};
 
@@ -30,6 +32,7 @@ fn healthy() -> Facts {
         around: Around {
             listening: listening(&[3000]),
             interfaces: vec![interface("eth0", &["192.0.2.1"]), interface("lo", &["127.0.0.1"])],
+            firewalls: Firewalls { indexes: [("eth0".into(), 2)].into(), ..Firewalls::default() },
             ..Around::default()
         },
         boot: Boot { persisted: number(2), ..Boot::default() },
@@ -130,6 +133,146 @@ fn a_stranger_at_the_target_is_not_heard() {
     for path in examine(&facts).paths {
         assert_eq!((path.answer, path.because), (Answer::No, Some(Code::WrongUser)));
     }
+}
+
+/// The findings with this table beside, and the answers on the path from outside and those here.
+#[track_caller]
+fn with_rules(rules: Rules) -> (Vec<String>, Vec<(Answer, Option<Code>)>) {
+    let mut facts = healthy();
+    facts.around.firewalls.rulesets.tables.push(rules);
+    let examination = examine(&facts);
+    let paths = examination.paths.iter().map(|p| (p.answer, p.because)).collect();
+    (codes(|f| *f = facts), paths)
+}
+
+const YES: (Answer, Option<Code>) = (Answer::Yes, None);
+
+#[test]
+fn a_firewall_that_blocks_is_told_from_one_of_which_it_cannot_be_told() {
+    let input = (Hook::Input, Kind::Filter, 0);
+    assert_eq!(with_rules(table("open", input, vec![])), (vec![], vec![YES; 3]));
+    let no = |code| (Answer::No, Some(code));
+    // A policy of the input hook meets everybody.
+    let (codes, paths) = with_rules(table("closed", input, vec![]));
+    assert_eq!(codes, ["error firewall-blocks"; 2], "outside and here");
+    assert_eq!(paths, [no(Code::FirewallBlocks); 3]);
+    let unknown = || vec![Expr::Chance("limit"), Expr::Reject];
+    let mut rate = table("open", input, Vec::new());
+    rate.chains[0].rules = vec![crate::firewall::Rule { exprs: unknown(), ..Default::default() }];
+    let (codes, paths) = with_rules(rate);
+    assert_eq!(codes, ["warning firewall-unknown"; 2]);
+    assert_eq!(paths, [(Answer::Unknown, Some(Code::FirewallUnknown)); 3]);
+    let what = table("open", input, vec![Expr::Unknown("xt_what".into())]);
+    assert_eq!(with_rules(what).0, ["warning firewall-unknown"; 2]);
+    let raw = (Hook::Prerouting, Kind::Filter, -300);
+    let (codes, paths) = with_rules(table("raw", raw, vec![Expr::Notrack]));
+    assert_eq!(codes, ["error notrack"], "clients here are tracked where they leave");
+    assert_eq!(paths, [no(Code::Notrack), YES, YES]);
+}
+
+#[test]
+fn rules_that_cannot_be_read_are_no_rules_that_let_in() {
+    let unread = |f: &mut Facts| {
+        let why = "its program is not installed".to_owned();
+        let unread = Unread { family: Family::Ip, table: "filter".to_owned(), why };
+        f.around.firewalls.rulesets.unread.push(unread);
+    };
+    assert_eq!(codes(unread), ["warning firewall-unknown"; 2]);
+    let mut facts = healthy();
+    unread(&mut facts);
+    let detail = &examine(&facts).findings[0].detail;
+    assert!(detail.contains("legacy iptables (ip, table filter)"), "{detail}");
+    let mut facts = healthy();
+    facts.around.firewalls.unseen = Some("operation not permitted".to_owned());
+    let examination = examine(&facts);
+    assert_eq!(examination.findings, []);
+    assert_eq!(examination.unseen, ["what firewalls do: operation not permitted"]);
+    assert!(examination.paths.iter().all(|path| path.answer == Answer::Unknown));
+}
+
+fn dnat() -> Vec<Expr> {
+    let translation = Translation::Destination;
+    vec![Expr::Nat { what: "dnat", translation, port: None }]
+}
+
+#[test]
+fn whoever_translates_first_wins() {
+    for (hook, priority, severity, answers) in [
+        (Hook::Prerouting, -150, "error", [Answer::No, Answer::Yes, Answer::Yes]),
+        (Hook::Prerouting, -100, "warning", [Answer::Yes; 3]),
+        (Hook::Output, -150, "error", [Answer::Yes, Answer::No, Answer::No]),
+        (Hook::Output, -100, "warning", [Answer::Yes; 3]),
+    ] {
+        let (codes, paths) = with_rules(table("nat", (hook, Kind::Nat, priority), dnat()));
+        assert_eq!(codes, [format!("{severity} other-nat")], "{hook:?} {priority}");
+        assert_eq!(paths.iter().map(|(answer, _)| *answer).collect::<Vec<_>>(), answers);
+        let lost = paths.iter().filter(|(answer, _)| *answer == Answer::No);
+        assert!(lost.clone().all(|(_, because)| *because == Some(Code::OtherNat)));
+    }
+    let translation = Translation::Source;
+    let source = vec![Expr::Nat { what: "masquerade", translation, port: None }];
+    let after = table("nat", (Hook::Postrouting, Kind::Nat, 100), source);
+    assert_eq!(with_rules(after).0, [""; 0]);
+    let mut dormant = table("nat", (Hook::Prerouting, Kind::Nat, -150), dnat());
+    dormant.dormant = true;
+    assert_eq!(with_rules(dormant).0, [""; 0]);
+    // What happens only to some clients is not claimed of all.
+    let mut some = table("nat", (Hook::Prerouting, Kind::Nat, -150), Vec::new());
+    let exprs = [vec![Expr::Chance("limit")], dnat()].concat();
+    some.chains[0].rules.push(crate::firewall::Rule { exprs, ..Default::default() });
+    let (codes, paths) = with_rules(some);
+    assert_eq!(codes, ["warning other-nat"]);
+    assert_eq!(paths[0], (Answer::Unknown, Some(Code::FirewallUnknown)));
+}
+
+#[test]
+fn a_range_that_is_blocked_is_told_once() {
+    let mut facts = healthy();
+    facts.mapping = set("600-663: 6000-6063");
+    facts.files.mapping = None;
+    facts.around.listening = listening(&(6000..=6063).collect::<Vec<_>>());
+    let closed = table("closed", (Hook::Input, Kind::Filter, 0), Vec::new());
+    facts.around.firewalls.rulesets.tables.push(closed);
+    let findings = examine(&facts).findings;
+    assert_eq!(findings.len(), 2, "{findings:#?}");
+    for finding in findings {
+        assert!(finding.summary.starts_with("600-663/tcp: "), "{}", finding.summary);
+        assert_eq!(
+            finding.remedy[0].command.as_deref(),
+            Some(
+                "sudo nft insert rule inet fw closed meta l4proto tcp ct status dnat ct original \
+                 proto-dst 600-663 accept"
+            )
+        );
+    }
+}
+
+#[test]
+fn more_mappings_than_can_be_walked_are_not_judged() {
+    let mut facts = healthy();
+    facts.mapping = set("600-664: 6000-6064");
+    facts.files.mapping = None;
+    facts.around.listening = listening(&(6000..=6064).collect::<Vec<_>>());
+    let examination = examine(&facts);
+    assert_eq!(examination.unseen.len(), 1, "{examination:?}");
+    assert!(examination.unseen[0].contains("all but the first 64 ports"));
+    // Asked for by name, each has its answer; what was not walked through is not known.
+    facts.asked = (600..=664).map(service).collect();
+    let paths = examine(&facts).paths;
+    assert_eq!(paths[63 * 3].answer, Answer::Yes);
+    assert_eq!(paths[64 * 3].answer, Answer::Unknown);
+    facts.asked = vec![service(664)];
+    let examination = examine(&facts);
+    assert_eq!((examination.unseen, examination.paths[0].answer), (vec![], Answer::Yes));
+}
+
+#[test]
+fn a_mapping_for_an_interface_that_is_not_there_serves_nobody() {
+    let mut facts = healthy();
+    facts.mapping = set("80: { to: 3000, interfaces: [ppp0] }");
+    facts.files.mapping = None;
+    let path = &examine(&facts).paths[0];
+    assert_eq!((path.answer, path.because), (Answer::No, Some(Code::NoSuchInterface)));
 }
 
 #[test]
