@@ -3,10 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::next_boot::Brings;
 use super::status::Status;
+use crate::formats::code::Code;
 use crate::mapping::GenerationId;
 
 /// Something that is not as it should be.
@@ -28,53 +27,28 @@ pub enum Fault {
     HistoryUnreadable { why: String },
 }
 
-/// What a fault is called by programs. The names never change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FaultCode {
-    NotApplied,
-    Drifted,
-    OnTrial,
-    NotPersisted,
-    BootUnit,
-    BootDiffers,
-    HistoryUnreadable,
-}
-
-impl FaultCode {
-    pub const ALL: [Self; 7] = [
-        Self::NotApplied,
-        Self::Drifted,
-        Self::OnTrial,
-        Self::NotPersisted,
-        Self::BootUnit,
-        Self::BootDiffers,
-        Self::HistoryUnreadable,
+impl Fault {
+    /// Of all faults that there can be.
+    pub const CODES: [Code; 7] = [
+        Code::NotApplied,
+        Code::Drifted,
+        Code::OnTrial,
+        Code::NotPersisted,
+        Code::BootUnit,
+        Code::BootDiffers,
+        Code::HistoryUnreadable,
     ];
 
-    pub const fn name(self) -> &'static str {
+    /// What it is called by programs: in the words of `doctor`, where that looks at it too.
+    pub const fn code(&self) -> Code {
         match self {
-            Self::NotApplied => "not-applied",
-            Self::Drifted => "drifted",
-            Self::OnTrial => "on-trial",
-            Self::NotPersisted => "not-persisted",
-            Self::BootUnit => "boot-unit",
-            Self::BootDiffers => "boot-differs",
-            Self::HistoryUnreadable => "history-unreadable",
-        }
-    }
-}
-
-impl Fault {
-    pub const fn code(&self) -> FaultCode {
-        match self {
-            Self::NotApplied { .. } => FaultCode::NotApplied,
-            Self::Drifted { .. } => FaultCode::Drifted,
-            Self::OnTrial { .. } => FaultCode::OnTrial,
-            Self::NotPersisted => FaultCode::NotPersisted,
-            Self::BootUnit { .. } => FaultCode::BootUnit,
-            Self::BootDiffers { .. } => FaultCode::BootDiffers,
-            Self::HistoryUnreadable { .. } => FaultCode::HistoryUnreadable,
+            Self::NotApplied { .. } => Code::NotApplied,
+            Self::Drifted { .. } => Code::Drifted,
+            Self::OnTrial { .. } => Code::OnTrial,
+            Self::NotPersisted => Code::NotPersisted,
+            Self::BootUnit { .. } => Code::BootUnit,
+            Self::BootDiffers { .. } => Code::BootDiffers,
+            Self::HistoryUnreadable { .. } => Code::HistoryUnreadable,
         }
     }
 }

@@ -36,6 +36,7 @@ pub enum Code {
     KernelLacks,
     FileTrust,
     FilesDisagree,
+    HistoryUnreadable,
 }
 
 impl Code {
@@ -72,6 +73,7 @@ impl Code {
             Code::KernelLacks => "kernel-lacks",
             Code::FileTrust => "file-trust",
             Code::FilesDisagree => "files-disagree",
+            Code::HistoryUnreadable => "history-unreadable",
         }
     }
 }

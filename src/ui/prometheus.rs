@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::Ui;
 use super::counted::{Counted, counted};
-use crate::engine::{FaultCode, Status};
+use crate::engine::{Fault, Status};
 use crate::mapping::words::clients;
 use crate::mapping::{GenerationId, Point};
 
@@ -56,7 +56,7 @@ fn health(text: &mut Exposition, status: &Status) {
     text.family("portmap_healthy", Kind::Gauge, "Whether everything is as it should be.");
     text.sample("portmap_healthy", &[], u8::from(faults.is_empty()));
     text.family("portmap_fault", Kind::Gauge, "Whether something is not as it should be, by code.");
-    for code in FaultCode::ALL {
+    for code in Fault::CODES {
         let is_found = faults.iter().any(|fault| fault.code() == code);
         text.sample("portmap_fault", &[("code", code.name())], u8::from(is_found));
     }

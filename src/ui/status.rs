@@ -16,7 +16,8 @@ use super::remark::Remark;
 use super::watch::Rates;
 use super::{JSON_VERSION, Table, Ui};
 use crate::doctor::Holder;
-use crate::engine::{Brings, Drift, Fault, FaultCode, Status, TrialStatus};
+use crate::engine::{Brings, Drift, Fault, Status, TrialStatus};
+use crate::formats::code::Code;
 use crate::history::Guard;
 use crate::mapping::words::{clients, fold};
 use crate::mapping::{GenerationId, Point};
@@ -59,7 +60,7 @@ struct GuardJson {
 
 #[derive(Serialize)]
 struct FaultJson {
-    code: FaultCode,
+    code: Code,
     message: String,
 }
 
