@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod beneath;
 mod connection;
 mod exec;
 pub mod expr;
@@ -28,12 +29,14 @@ pub mod value;
 mod walk;
 pub mod xt;
 
+pub use beneath::matters as has_rules_beneath;
 pub use connection::{Client, Connection, Interface, Leg};
 pub use machine::{How, Spot};
 pub use owner::{Owner, Traffic, Undo};
 pub use show::text;
 pub use tables::{
-    Backend, BaseChain, Chain, Element, Family, Hook, Kind, Rule, Rulesets, Set, Table, Unread,
+    Backend, BaseChain, Chain, Device, Element, Family, Hook, Kind, Rule, Rulesets, Set, Table,
+    Unread,
 };
 
 use expr::{Expr, Translation};
@@ -103,6 +106,13 @@ pub fn judge(rulesets: &Rulesets, connection: &Connection) -> Judgement {
         (false, Some(last)) => {
             Judgement { answer: Answer::Blocks(last.how), deciding: Some(block(last)), why: None }
         }
+        (true, None) if let Some((spot, hook)) = beneath::first(rulesets, connection) => {
+            Judgement {
+                answer: Answer::CannotTell,
+                deciding: Some(deciding(rulesets, spot, Leg::Open, hook)),
+                why: Some("sees packets below the interface, and is not evaluated".to_owned()),
+            }
+        }
         (true, None) => {
             Judgement { answer: Answer::Accepts, deciding: log.accepting().map(block), why: None }
         }
@@ -166,7 +176,8 @@ pub fn other_nat(rulesets: &Rulesets, connection: &Connection) -> Vec<OtherNat> 
     found
 }
 
-fn deciding(rulesets: &Rulesets, spot: Spot, leg: Leg, hook: Hook) -> Deciding {
+/// What there is to say of a rule, or of a policy, that decides about a packet in a hook.
+pub fn deciding(rulesets: &Rulesets, spot: Spot, leg: Leg, hook: Hook) -> Deciding {
     let table = &rulesets.tables[spot.table];
     let chain = &table.chains[spot.chain];
     Deciding {

@@ -12,6 +12,16 @@ pub struct Rulesets {
     pub tables: Vec<Table>,
     /// Tables of legacy iptables that are there and could not be read.
     pub unread: Vec<Unread>,
+    /// By name; only where somebody has rules for packets that are below an interface.
+    pub devices: BTreeMap<String, Device>,
+}
+
+/// What there is to know of a network device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    pub is_bridge: bool,
+    /// Those that packets pass before they are this one's: ports of a bridge, what a VLAN is on.
+    pub below: Vec<String>,
 }
 
 /// Rules that are there and cannot be seen.

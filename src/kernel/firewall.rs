@@ -14,8 +14,10 @@ use super::netlink::wire::{Attrs, Malformed, Message, Writer, be_u32, be_u64, te
 use super::nft::abi::*;
 use super::nft::query::nft_type;
 use super::nft::read::generation;
-use super::{ATTEMPTS, Error};
-use crate::firewall::{Backend, BaseChain, Chain, Family, Hook, Kind, Rule, Rulesets, Table};
+use super::{ATTEMPTS, Error, links};
+use crate::firewall::{
+    Backend, BaseChain, Chain, Family, Hook, Kind, Rule, Rulesets, Table, has_rules_beneath,
+};
 use crate::ruleset::TABLE;
 
 /// `NFT_TABLE_F_DORMANT`
@@ -33,7 +35,12 @@ type Tables = BTreeMap<(u8, String), Table>;
 ///
 /// [`Error::Restless`] if it keeps changing; without CAP_NET_ADMIN the kernel refuses.
 pub fn read() -> Result<Rulesets, Error> {
-    Ok(Rulesets { tables: consistent(&mut Socket::open()?)?, unread: legacy::unread() })
+    let tables = consistent(&mut Socket::open()?)?;
+    let devices = match has_rules_beneath(&tables) {
+        true => links::devices()?,
+        false => BTreeMap::new(),
+    };
+    Ok(Rulesets { tables, unread: legacy::unread(), devices })
 }
 
 /// The rules of nftables, if somebody else has a chain that can change where connections to this
@@ -57,7 +64,7 @@ pub fn translations_of_others() -> Result<Rulesets, Error> {
         Ok(())
     })?;
     let tables = if is_there { consistent(&mut socket)? } else { Vec::new() };
-    Ok(Rulesets { tables, unread: Vec::new() })
+    Ok(Rulesets { tables, ..Rulesets::default() })
 }
 
 /// All tables as they were at one generation.

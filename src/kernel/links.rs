@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -11,8 +12,9 @@ use nix::libc;
 use nix::net::if_::if_nametoindex;
 
 use super::netlink::socket::Socket;
-use super::netlink::wire::{NESTED, Writer};
+use super::netlink::wire::{Attrs, Malformed, NESTED, Writer, array, text};
 use super::{Error, describe};
+use crate::firewall::Device;
 
 /// Of `linux/if_link.h` and `linux/veth.h`.
 const IFLA_INFO_KIND: u16 = 1;
@@ -157,6 +159,61 @@ impl Links {
 }
 
 const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+
+/// The devices of this network namespace, and which of them are below others.
+pub fn devices() -> Result<BTreeMap<String, Device>, Error> {
+    let mut socket = Socket::open_on(mnl::Bus::Route)?;
+    let mut found: Vec<Found> = Vec::new();
+    socket.ask_plain(libc::RTM_GETLINK, true, &interface(0, 0), &mut |message| {
+        if message.kind == libc::RTM_NEWLINK {
+            found.push(Found::read(message.payload)?);
+        }
+        Ok(())
+    })?;
+    let is_on = |upper: &Found, lower: &Found| {
+        lower.master == Some(upper.index) || upper.link == Some(lower.index)
+    };
+    let device = |upper: &Found| {
+        let below = found.iter().filter(|lower| is_on(upper, lower));
+        let below = below.map(|lower| lower.name.clone()).collect();
+        (upper.name.clone(), Device { is_bridge: upper.is_bridge, below })
+    };
+    Ok(found.iter().map(device).collect())
+}
+
+/// A device as the kernel tells of it.
+struct Found {
+    index: u32,
+    name: String,
+    is_bridge: bool,
+    /// The bridge, bond or VRF that it is part of.
+    master: Option<u32>,
+    /// The device that it is on.
+    link: Option<u32>,
+}
+
+impl Found {
+    /// `struct ifinfomsg`, and attributes.
+    fn read(payload: &[u8]) -> Result<Self, Malformed> {
+        const HEAD: usize = 16;
+        let (head, attrs) = payload.split_at_checked(HEAD).ok_or(Malformed)?;
+        let attrs = Attrs(attrs);
+        let number =
+            |kind| attrs.find(kind)?.map(array).transpose().map(|n| n.map(u32::from_ne_bytes));
+        let info = attrs.find(libc::IFLA_LINKINFO)?.map(Attrs);
+        let kind = info.map(|info| info.find(IFLA_INFO_KIND)).transpose()?.flatten();
+        let kind = kind.map(text).transpose()?;
+        // The other end of a pair is not below, and numbers of other namespaces say nothing here.
+        let is_pair = kind == Some("veth") || attrs.find(libc::IFLA_LINK_NETNSID)?.is_some();
+        Ok(Self {
+            index: u32::from_ne_bytes(array(&head[4..8])?),
+            name: text(attrs.find(libc::IFLA_IFNAME)?.ok_or(Malformed)?)?.to_owned(),
+            is_bridge: kind == Some("bridge"),
+            master: number(libc::IFLA_MASTER)?,
+            link: number(libc::IFLA_LINK)?.filter(|_| !is_pair),
+        })
+    }
+}
 
 /// `struct ifinfomsg`: of any family and type, with these flags to be set.
 fn interface(index: u32, flags: u32) -> Vec<u8> {

@@ -372,6 +372,54 @@ fn what_is_not_tracked_is_not_translated() {
     assert!(!WAYS[0].is_served(&world, SILENT));
 }
 
+/// eth0 as the port of a bridge, which has its addresses. Where bridged packets pass the rules of IP
+/// (`bridge-nf-call-iptables`), the port may be translated before the bridge sees it.
+#[test]
+fn rules_below_the_interface_are_not_passed_over() {
+    let (world, _app) = serving();
+    let host = &world.host;
+    host.ip("link add br0 type bridge\nlink set br0 up\nlink set eth0 master br0\n\
+         address del 192.0.2.1/24 dev eth0\naddress add 192.0.2.1/24 dev br0");
+    let mut connection = WAYS[0].connection();
+    let interface = Interface { name: "br0".to_owned(), index: 10 };
+    connection.client = Client::Outside { interface, source: None };
+    let verdict = || judge(&read(host), &connection);
+    let served = |wanted: bool| WAYS[0].is_served(&world, if wanted { ANSWERED } else { SILENT });
+    assert!(served(true));
+    assert_eq!(verdict().answer, Answer::Accepts);
+    for rules in [
+        "table bridge fw { chain input { type filter hook input priority 0; tcp dport { 80, 3000 } drop; }; }",
+        "table netdev fw { chain in {
+            type filter hook ingress device eth0 priority 0; tcp dport { 80, 3000 } drop; }; }",
+        "table bridge fw { chain input { type filter hook input priority 0; policy drop; }; }",
+    ] {
+        host.nft_script(&format!("flush ruleset\n{OURS}\n{rules}"));
+        let judged = verdict();
+        assert_eq!(judged.answer, Answer::CannotTell, "{rules}: {judged:#?}");
+        assert_eq!(judged.deciding.unwrap().table, "fw");
+        assert!(!served(false), "{rules}");
+    }
+    // What is on no way to here does not matter; what blocks in any case does.
+    for (rules, answer) in [
+        (
+            "table bridge fw { chain f { type filter hook forward priority 0; policy drop; }; }",
+            Answer::Accepts,
+        ),
+        (
+            "table bridge fw { chain input { type filter hook input priority 0; }; }",
+            Answer::Accepts,
+        ),
+        (
+            "table bridge fw { chain input { type filter hook input priority 0; policy drop; }; }
+             table inet fw { chain input { type filter hook input priority 0; policy drop; }; }",
+            Answer::Blocks(How::Dropped),
+        ),
+    ] {
+        host.nft_script(&format!("flush ruleset\n{OURS}\n{rules}"));
+        assert_eq!(verdict().answer, answer, "{rules}");
+    }
+}
+
 /// Where the kernel has no legacy iptables any more, there is nothing to see.
 #[test]
 fn rules_of_legacy_iptables_are_not_passed_over() {
