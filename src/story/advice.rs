@@ -1,10 +1,9 @@
 //! What to do about the end of a story.
 
-use super::chart::Chart;
+use super::chart::{Chart, Opening};
 use super::event::Verdict;
 use super::event::{Said, Unreachable};
-use super::tale::{AnswerKind, Decision, Leg, Origin, Outcome, Story};
-use crate::formats::is_nft_word;
+use super::tale::{AnswerKind, Decision, Leg, Origin, Outcome, Passage, Story};
 use crate::mapping::Protocol;
 
 impl Story {
@@ -14,7 +13,7 @@ impl Story {
         Some(match &self.outcome {
             Outcome::Answered | Outcome::Forwarded => return None,
             Outcome::Refused => self.nobody(port),
-            Outcome::Rejected(by) | Outcome::Dropped(by) => self.opening(by, chart)?,
+            Outcome::Rejected(by) | Outcome::Dropped(by) => self.opening(by, chart),
             Outcome::AnswerDropped(by) if by.table_is("portmap") => format!(
                 "the program on port {port} belongs to another user than the mapping demands"
             ),
@@ -54,41 +53,23 @@ impl Story {
         }
     }
 
-    /// The rule that lets in what came by the mapped port, for the program whose table it is.
-    fn opening(&self, by: &Decision, chart: &Chart) -> Option<String> {
-        let base = self.base(by)?;
-        let place = &self.passages[base].place;
-        let is_filter = chart.base(place).is_some_and(|base| base.hook == "input");
-        let protocol = self.protocol;
-        let port = self.asked.port();
-        let is_typed = is_nft_word(&place.table) && is_nft_word(&place.chain);
-        if !is_filter || !is_typed || !self.is_translated() {
-            return Some(format!("change what decides in {}", by.place));
+    /// The rule that lets in what came by the mapped port, in the words of whose table it is.
+    fn opening(&self, by: &Decision, chart: &Chart) -> String {
+        match &chart.opening {
+            Some(Opening { owner, commands }) if !commands.is_empty() => {
+                let commands: Vec<_> = commands.iter().map(|c| format!("`sudo {c}`")).collect();
+                let port = self.asked.port();
+                format!("let in what came by port {port}, with {owner}: {}", commands.join(", "))
+            }
+            _ => format!("change what decides in {}", by.place),
         }
-        let iptables = match (place.family, &*place.table, &*place.chain) {
-            ("ip", "filter", "INPUT") => Some("iptables"),
-            ("ip6", "filter", "INPUT") => Some("ip6tables"),
-            _ => None,
-        };
-        Some(match iptables {
-            Some(program) => format!(
-                "let in what came by port {port}: `{program} -I INPUT -p {protocol} -m conntrack \
-                 --ctstate DNAT --ctorigdstport {port} -j ACCEPT`"
-            ),
-            None => format!(
-                "let in what came by port {port}: `nft insert rule {} {} {} meta l4proto \
-                 {protocol} ct status dnat ct original proto-dst {port} accept`",
-                place.family, place.table, place.chain
-            ),
-        })
     }
 
-    /// The passage in which it was decided.
-    fn base(&self, by: &Decision) -> Option<usize> {
-        self.passages.iter().position(|passage| {
-            passage.leg == Leg::Request
-                && passage.drop().is_some_and(|word| passage.place_of(word) == by.place)
-        })
+    /// The passage in which that was decided.
+    pub fn passage_of(&self, by: &Decision) -> Option<&Passage> {
+        self.passages
+            .iter()
+            .find(|passage| passage.drop().is_some_and(|word| passage.place_of(word) == by.place))
     }
 
     /// What became of it, in a few words, after its name. `program` is who listens there now.

@@ -10,6 +10,16 @@ pub struct Chart {
     pub bases: BTreeMap<Place, Base>,
     /// By chain and handle.
     pub rules: BTreeMap<(Place, u64), Written>,
+    /// What lets the connection past what decided against it, if that is known.
+    pub opening: Option<Opening>,
+}
+
+/// What to type so that connections like this one are let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Whose rule or policy it is: `ufw`.
+    pub owner: &'static str,
+    pub commands: Vec<String>,
 }
 
 /// Where the kernel calls a chain.

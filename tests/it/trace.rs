@@ -160,7 +160,7 @@ fn the_remedy_can_be_typed() {
     assert_eq!(host.tcp_ask("192.0.2.1:443"), Err(NoAnswer::TimedOut));
     let story = story(&trace.wait().succeeds());
     let help = story["help"].as_str().unwrap();
-    let command = help.split('`').nth(1).and_then(|command| command.strip_prefix("nft "));
+    let command = help.split('`').nth(1).and_then(|command| command.strip_prefix("sudo nft "));
     host.nft(command.expect(help));
     assert_eq!(world.client.tcp_ask("192.0.2.1:443"), answer("app"));
 }
@@ -325,4 +325,38 @@ fn without_an_owner_the_table_is_removed_all_the_same() {
         assert!(listing.contains(tracer.table()) && listing.contains(second.table()));
     });
     assert!(!host.has_tracing_table());
+}
+
+/// Rules as these programs make them; what lets the connection in is a command of theirs.
+#[test]
+fn who_keeps_the_firewall_is_told_in_its_own_words() {
+    let world = World::new();
+    let host = &world.host;
+    let _app = host.serve("app", 3000);
+    host.apply("ports: { 80: 3000 }");
+    let rules = host.table();
+    let drop = ["-A", "INPUT", "-p", "tcp", "--dport", "3000", "-j", "DROP"];
+    for (file, help) in [
+        ("ufw-ssh-and-80.v4", "with ufw: `sudo ufw allow 3000/tcp`"),
+        ("firewalld-without-dnat.nft", "`sudo firewall-cmd --add-port=3000/tcp`"),
+        ("", "with iptables: `sudo iptables -I INPUT 1 -p tcp -m conntrack --ctstate DNAT"),
+    ] {
+        host.nft_script(&format!("flush ruleset\n{rules}"));
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/firewalls").join(file);
+        match file.rsplit_once('.') {
+            Some((_, "nft")) => host.nft_script(&std::fs::read_to_string(path).unwrap()),
+            Some(_) => {
+                let text = std::fs::read_to_string(path).unwrap();
+                host.output(host.command("iptables-nft-restore").arg("-n"), &text);
+            }
+            None => {
+                host.output(host.command("iptables-nft").args(drop), "");
+            }
+        }
+        let trace = host.trace(&["80"]);
+        assert!(world.client.tcp_ask("192.0.2.1:80").is_err(), "{file}");
+        let story = story(&trace.wait().succeeds());
+        assert!(story["help"].as_str().unwrap().contains(help), "{file}: {story}");
+    }
 }
