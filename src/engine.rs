@@ -43,7 +43,7 @@ pub use drift::Drift;
 pub use error::{Cause, Effect, Error, Refusal, Result, name};
 pub use examine::Condition;
 pub use guard::{AT_ONCE, By, Expected, Mended, Pace, Seen, Vigil, WINDOW, Witness};
-pub use health::{Fault, FaultCode};
+pub use health::Fault;
 pub use next_boot::{Brings, NextBoot};
 pub use observer::{Event, Observer};
 pub use rollback::{RollbackRequest, RolledBack};

@@ -33,7 +33,13 @@ pub struct Doctor {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
     pub rules: Vec<PathBuf>,
     /// Also connect to the ports, from here and, through a short-lived network namespace, from
-    /// outside, and tell what each client gets; with -o json, that alone.
+    /// outside, and tell what each client gets beside what was to be expected.
+    ///
+    /// It says first what it will do, and asks. The namespace and all else that it makes end with
+    /// the process, whatever ends it. The client outside arrives by an interface of its own and
+    /// with an address for documentation: rules that ask for another interface or source are not
+    /// tried. Without an answer, silence over UDP proves nothing. With -o json, one document has
+    /// the connections and the findings (portmap schema probe).
     #[arg(long, conflicts_with = "rules")]
     pub probe: bool,
     /// With --probe: do not ask before connecting.

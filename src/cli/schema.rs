@@ -28,6 +28,8 @@ pub enum Document {
     Trace,
     /// What doctor prints with -o json.
     Doctor,
+    /// What doctor --probe prints with -o json.
+    Probe,
     /// What guard prints with -o json: a line for each event.
     Guard,
     /// What history prints with -o json.

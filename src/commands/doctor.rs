@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::cli::{self, Common};
 use crate::commands::failure::Result;
 use crate::commands::{engine, input, probe, services};
-use crate::doctor::examine::examine;
+use crate::doctor::examine::{Examination, examine};
 use crate::doctor::facts::{Boot, Facts, Files, Guard, Subject, Sysctls, Table};
 use crate::doctor::foresee::{self, Firewalls};
 use crate::engine::{Condition, Engine};
@@ -23,14 +23,19 @@ use crate::mapping::MappingSet;
 use crate::ui::Ui;
 
 pub fn run(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result {
+    let examination = look_at_everything(ui, common, doctor)?;
     // One document is all that a program wants to read.
-    let is_sound = (doctor.probe && ui.is_json()) || judge(ui, common, doctor)?;
-    let is_served = !doctor.probe || probe::run(ui, common, &doctor.ports, doctor.yes)?;
-    Ok(if is_sound && is_served { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if !(doctor.probe && ui.is_json()) {
+        ui.doctor(&examination, !doctor.ports.is_empty())?;
+    }
+    let is_served =
+        !doctor.probe || probe::run(ui, common, &doctor.ports, &examination, doctor.yes)?;
+    let is_sound = examination.is_healthy() && is_served;
+    Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What can be told without touching anything. Whether there is no finding of severity error.
-fn judge(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result<bool> {
+/// What can be told without touching anything.
+fn look_at_everything(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result<Examination> {
     let rules = named_rules(ui, &doctor.rules)?;
     let (mut engine, condition) = look(ui, common)?;
     let files = default_files();
@@ -70,9 +75,7 @@ fn judge(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result<bool> {
         capable: capabilities::interpreters().iter().map(|p| p.display().to_string()).collect(),
         problems: condition.problems,
     };
-    let examination = examine(&facts);
-    ui.doctor(&examination, !facts.asked.is_empty())?;
-    Ok(examination.is_healthy())
+    Ok(examine(&facts))
 }
 
 /// The engine, unless the kernel has nothing for it, and what is active.

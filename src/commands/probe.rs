@@ -11,6 +11,7 @@ use crate::cli::Common;
 use crate::commands::engine;
 use crate::commands::failure::{Failure, Result};
 use crate::commands::services;
+use crate::doctor::examine::Examination;
 use crate::host::probe::{self, Attempt, Kept};
 use crate::kernel::firewall;
 use crate::kernel::outside::Outside;
@@ -26,7 +27,14 @@ use anyhow::Context;
 const PATHS_MAX: usize = 96;
 
 /// Says what it is going to do and, unless `agreed`, asks. Whether every client was served.
-pub fn run(ui: &Ui, common: &Common, ports: &[String], agreed: bool) -> Result<bool> {
+/// What each client gets is told beside what was to be expected of the rules.
+pub fn run(
+    ui: &Ui,
+    common: &Common,
+    ports: &[String],
+    examination: &Examination,
+    agreed: bool,
+) -> Result<bool> {
     let mapping = engine::open(ui, common)?.serving()?;
     let services = services::named(ports, &mapping)?;
     if services.is_empty() {
@@ -61,7 +69,7 @@ pub fn run(ui: &Ui, common: &Common, ports: &[String], agreed: bool) -> Result<b
     let tried = explain(&mut tracer, tried)?;
     // Before anything is said: whoever reads may take its time.
     drop(tracer);
-    ui.probed(&plan, &tried, &unsure, outside_error.as_ref())?;
+    ui.probed(&plan, &tried, examination, &unsure, outside_error.as_ref())?;
     Ok(!tried.iter().any(|tried| tried.probed.is_served() == Some(false)))
 }
 

@@ -17,6 +17,7 @@ pub fn run(ui: &Ui, schema: &cli::Schema) -> Result {
         Document::Status => include_str!("../../schema/status.schema.json"),
         Document::Trace => include_str!("../../schema/trace.schema.json"),
         Document::Doctor => include_str!("../../schema/doctor.schema.json"),
+        Document::Probe => include_str!("../../schema/probe.schema.json"),
         Document::Guard => include_str!("../../schema/guard.schema.json"),
         Document::History => include_str!("../../schema/history.schema.json"),
         Document::Difference => include_str!("../../schema/difference.schema.json"),

@@ -16,7 +16,7 @@ use super::told::Told;
 use super::users::{self, Users};
 use super::{machine, state};
 use crate::firewall::Answer as Verdicts;
-use crate::mapping::words::{Run, fold};
+use crate::mapping::words::{self, Run, fold};
 use crate::mapping::{Mapping, Port, Protocol, Service};
 
 /// What an examination has come to.
@@ -34,6 +34,24 @@ impl Examination {
     /// Whether every client that a mapping is meant for is served, as far as can be seen.
     pub fn is_healthy(&self) -> bool {
         self.findings.iter().all(|finding| finding.severity != Severity::Error)
+    }
+
+    /// What clients there are to expect at this address; unknown if it depends on who they are.
+    /// `None` for a path of which nothing is said.
+    pub fn expected(
+        &self,
+        service: Service,
+        from: From,
+        address: IpAddr,
+    ) -> Option<(Answer, Option<Code>)> {
+        let is_it = |path: &&Path| {
+            (path.port, path.protocol) == (service.port, service.protocol)
+                && (path.from, path.address) == (from, address)
+        };
+        let mut paths = self.paths.iter().filter(is_it).map(|path| (path.answer, path.because));
+        let first = paths.next()?;
+        let other = paths.find(|other| *other != first);
+        Some(other.map_or(first, |(_, because)| (Answer::Unknown, first.1.or(because))))
     }
 }
 
@@ -63,6 +81,21 @@ pub enum Answer {
     Yes,
     No,
     Unknown,
+}
+
+impl Answer {
+    /// `no: firewall-blocks`
+    pub fn in_words(self, because: Option<Code>) -> String {
+        let word = match self {
+            Answer::Yes => "yes",
+            Answer::No => "no",
+            Answer::Unknown => "cannot tell",
+        };
+        match because {
+            Some(code) => format!("{word}: {}", code.name()),
+            None => word.to_owned(),
+        }
+    }
 }
 
 fn port<S: Serializer>(port: &Port, serializer: S) -> Result<S::Ok, S::Error> {
@@ -284,7 +317,30 @@ fn unseen(facts: &Facts, mappings: &[&Mapping]) -> Vec<String> {
             unseen.push(format!("who listens with {protocol}: the kernel does not tell"));
         }
     }
+    unseen.extend(nameless(facts, mappings));
     unseen
+}
+
+/// Sockets on mapped ports and targets that no process could be found to hold.
+fn nameless(facts: &Facts, mappings: &[&Mapping]) -> Option<String> {
+    let ports =
+        mappings.iter().flat_map(|m| [(m.service, m.to.port()), (m.service, m.service.port)]);
+    let asked = facts.asked.iter().map(|service| (*service, service.port));
+    let looked_at = ports.chain(asked).map(|(service, port)| Service { port, ..service });
+    let is_nameless = |service: &Service| {
+        let listeners = facts.around.listening.on(service.protocol, service.port);
+        listeners.iter().any(|listener| listener.program.is_none())
+    };
+    let mut services: Vec<_> = looked_at.filter(is_nameless).collect();
+    services.sort_unstable();
+    services.dedup();
+    (!services.is_empty()).then(|| {
+        format!(
+            "which program listens on {}: no process that this user can see holds the socket (only \
+             root sees all; /proc may be mounted with hidepid)",
+            words::services(&services)
+        )
+    })
 }
 
 #[cfg(test)]

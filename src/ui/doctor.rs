@@ -96,13 +96,7 @@ fn table(paths: &[&Path]) -> Table {
     for rows in paths.chunk_by(|a, b| same(a, b)) {
         let addresses: Vec<_> = rows.iter().map(|path| path.address.to_string()).collect();
         let Path { port, protocol, from, interface, source, answer, because, .. } = rows[0];
-        let answer = match (answer, because) {
-            (Answer::Yes, _) => "yes".to_owned(),
-            (Answer::No, Some(code)) => format!("no: {}", code.name()),
-            (Answer::No, None) => "no".to_owned(),
-            (Answer::Unknown, Some(code)) => format!("cannot tell: {}", code.name()),
-            (Answer::Unknown, None) => "cannot tell".to_owned(),
-        };
+        let answer = answer.in_words(*because);
         let from = match from {
             From::Outside => "outside",
             From::Here => "here",

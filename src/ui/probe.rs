@@ -12,9 +12,11 @@ use super::escape::visible;
 use super::trace::document::{self, StoryJson};
 use super::trace::program;
 use super::{JSON_VERSION, Table, Ui};
+use crate::doctor::examine::{Answer, Examination};
+use crate::doctor::{Code, Finding, From};
 use crate::host::listeners::Listener;
 use crate::mapping::{Service, words};
-use crate::story::probe::{Got, Probed};
+use crate::story::probe::{Got, Probed, Side};
 use crate::story::{Chart, Outcome};
 
 /// What is going to be done.
@@ -40,6 +42,10 @@ pub struct Result {
 struct Document<'a> {
     version: u32,
     served: bool,
+    /// What is known without a connection, as doctor tells it alone.
+    healthy: bool,
+    findings: &'a [Finding],
+    unseen: &'a [String],
     paths: Vec<PathJson<'a>>,
     /// Services for some of whose clients a probe cannot speak.
     unsure: Vec<String>,
@@ -56,9 +62,19 @@ struct PathJson<'a> {
     address: IpAddr,
     got: &'static str,
     served: Option<bool>,
+    /// What was to be expected; null for a path of which nothing is said.
+    expected: Option<Expected>,
+    /// Whether the client got something else.
+    surprising: bool,
     summary: String,
     help: Option<String>,
     story: Option<StoryJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct Expected {
+    answer: Answer,
+    because: Option<Code>,
 }
 
 impl Ui {
@@ -91,6 +107,7 @@ impl Ui {
         &self,
         plan: &Plan<'_>,
         tried: &[Result],
+        examination: &Examination,
         unsure: &[Service],
         outside_error: Option<&(String, &'static str)>,
     ) -> Done<()> {
@@ -98,18 +115,24 @@ impl Ui {
             let document = Document {
                 version: JSON_VERSION,
                 served: tried.iter().all(|tried| tried.probed.is_served() != Some(false)),
-                paths: tried.iter().map(path).collect(),
+                healthy: examination.is_healthy(),
+                findings: &examination.findings,
+                unseen: &examination.unseen,
+                paths: tried.iter().map(|tried| path(tried, examination)).collect(),
                 unsure: unsure.iter().map(ToString::to_string).collect(),
                 left_out: plan.left_out,
                 outside_error: outside_error.map(|(error, _)| &**error),
             };
             return self.print_json(&document);
         }
-        let mut table = Table::new(&["PORT", "FROM", "TO", "GOT"]);
+        let mut table = Table::new(&["PORT", "FROM", "TO", "EXPECTED", "GOT"]);
         for one in tried {
             let path = one.probed.path;
             let (service, to) = (path.service.to_string(), path.address.to_string());
-            table.row(vec![service, path.side.name().to_owned(), to, visible(&summary(one))]);
+            let expected = expected(one, examination);
+            let words = expected.map_or(String::new(), |(answer, code)| answer.in_words(code));
+            let got = visible(&summary(one));
+            table.row(vec![service, path.side.name().to_owned(), to, words, got]);
         }
         self.table(&table)?;
         let mut helps: Vec<_> = tried.iter().filter_map(help).collect();
@@ -122,8 +145,27 @@ impl Ui {
             let label = self.paint(AnsiColor::Cyan, "what to do:");
             self.print(format_args!("{label} {}\n", visible(&help)))?;
         }
+        self.surprises(tried, examination);
         self.caveats(plan, tried, unsure, outside_error);
         Ok(())
+    }
+
+    /// Where a connection fared otherwise than the rules and listeners let expect.
+    fn surprises(&self, tried: &[Result], examination: &Examination) {
+        for one in tried.iter().filter(|one| is_surprising(one, examination)) {
+            let path = one.probed.path;
+            let expected = expected(one, examination);
+            self.warn(format_args!(
+                "{} to {} from {}: expected `{}`, and the probe got `{}`. Expected is what rules \
+                 and listeners show, for clients by their own interfaces; the probe is a real \
+                 connection, by an interface of its own",
+                path.service,
+                path.address,
+                path.side.name(),
+                expected.map_or(String::new(), |(answer, code)| answer.in_words(code)),
+                one.probed.got.name(),
+            ));
+        }
     }
 
     /// What was not shown.
@@ -162,7 +204,22 @@ impl Ui {
     }
 }
 
-fn path(tried: &Result) -> PathJson<'_> {
+fn expected(tried: &Result, examination: &Examination) -> Option<(Answer, Option<Code>)> {
+    let path = tried.probed.path;
+    let from = if path.side == Side::Here { From::Here } else { From::Outside };
+    examination.expected(path.service, from, path.address)
+}
+
+/// Whether the client got something else than was to be expected.
+fn is_surprising(tried: &Result, examination: &Examination) -> bool {
+    let answer = expected(tried, examination).map(|(answer, _)| answer);
+    matches!(
+        (answer, tried.probed.is_served()),
+        (Some(Answer::Yes), Some(false)) | (Some(Answer::No), Some(true))
+    )
+}
+
+fn path<'a>(tried: &'a Result, examination: &Examination) -> PathJson<'a> {
     let Probed { path, got, story } = &tried.probed;
     let listeners = &tried.listeners;
     PathJson {
@@ -172,6 +229,9 @@ fn path(tried: &Result) -> PathJson<'_> {
         address: path.address,
         got: got.name(),
         served: tried.probed.is_served(),
+        expected: expected(tried, examination)
+            .map(|(answer, because)| Expected { answer, because }),
+        surprising: is_surprising(tried, examination),
         summary: summary(tried),
         help: help(tried),
         story: story.as_ref().map(|story| document::story(story, &tried.chart, listeners)),

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::portmap::Outcome;
+use crate::support::portmap::{Outcome, PROGRAM};
 use crate::support::{Listen, Namespace, World};
 
 /// Findings that are about this machine's own files, and not about the situation.
@@ -236,6 +236,47 @@ fn what_cannot_be_seen_is_said_and_nothing_is_claimed() {
     // Rules can be examined all the same; whose the listener is, is not seen.
     let rules = host.portmap_unprivileged(["doctor", "-ojson", "--rules", "80:3001"]).run();
     assert_eq!(codes(&rules), ["nobody-listens"], "{rules}");
+}
+
+/// As an ordinary user, whose /proc shows no process of others.
+#[test]
+fn programs_that_proc_hides_are_said_to_be_hidden() {
+    let host = Namespace::new();
+    let _app = host.serve_at("app", &[Listen::Tcp("127.0.0.1:3000")]);
+    let program = host.executable(PROGRAM, "portmap").display().to_string();
+    let hide = format!(
+        "mount -t proc -o hidepid=2 none /proc; shift; \
+         set -- setpriv --reuid 65534 --clear-groups {program} \"$@\""
+    );
+    let doctor = ["doctor", "-ojson", "--rules", "80:3000"];
+    let outcome = host.portmap_mounted(&hide, doctor).run();
+    let document = outcome.json();
+    let unseen = document["unseen"].as_array().unwrap();
+    let hidden = "which program listens on 3000/tcp: no process that this user can see";
+    assert!(unseen.iter().any(|what| what.as_str().unwrap().starts_with(hidden)), "{outcome}");
+    // What is seen all the same is told: where it listens, and for whom.
+    let finding = finding_of(&document, "loopback-only");
+    assert_eq!(finding["evidence"]["listeners"][0]["program"], Value::Null, "{outcome}");
+    assert_eq!(finding["evidence"]["listeners"][0]["user"], "root", "{outcome}");
+}
+
+#[test]
+fn rules_of_legacy_iptables_are_said_not_to_be_evaluated() {
+    let host = Namespace::new();
+    let _app = host.serve("app", 3000);
+    host.portmap(["apply", "--persist", "80:3000"]).run();
+    let mut command = host.command("iptables-legacy");
+    let has_legacy = command.args(["-A", "INPUT", "-p", "tcp", "-j", "DROP"]).output();
+    if !has_legacy.is_ok_and(|output| output.status.success()) {
+        eprintln!("left out: this kernel has no legacy iptables");
+        return;
+    }
+    let outcome = host.portmap(["doctor", "-ojson"]).run();
+    assert_eq!(codes(&outcome), ["firewall-unknown"], "{outcome}");
+    let document = outcome.json();
+    let finding = finding_of(&document, "firewall-unknown");
+    assert!(finding["detail"].as_str().unwrap().contains("rules of legacy iptables"), "{outcome}");
+    assert_eq!(finding["remedy"][0]["command"], "sudo portmap trace 80/tcp", "{outcome}");
 }
 
 #[test]

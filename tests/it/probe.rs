@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
+use crate::schemas::{complaints, schema};
 use crate::support::portmap::PROGRAM;
 use crate::support::{Listen, Namespace, World, wait_until};
 
@@ -81,6 +82,39 @@ fn a_probe_tells_what_each_client_gets_and_why() {
     assert!(by_policy.starts_with("dropped by the policy of table inet fw"), "{by_policy}");
     let help = document["paths"][4]["help"].as_str().unwrap();
     assert!(help.contains("ct original proto-dst 80 accept"), "{help}");
+    // Beside it is what was to be expected.
+    let expected = |path: &Value| {
+        let word = |key: &str| path["expected"][key].as_str().unwrap_or("-").to_owned();
+        assert_eq!(path["surprising"], false, "{path}");
+        [word("answer"), word("because")].join(" ")
+    };
+    let expected: Vec<_> = document["paths"].as_array().unwrap().iter().map(expected).collect();
+    assert_eq!(expected[..4], ["yes -"; 4]);
+    assert_eq!(expected[4..], ["no firewall-blocks"; 2]);
+    assert_eq!(document["healthy"], false);
+    let complaints = complaints(&schema(host, "probe"), &document);
+    assert!(complaints.is_empty(), "{complaints:#?}");
+    let text = host.portmap(["doctor", "--probe", "--yes", "80"]).run().fails_with(1).stdout;
+    assert!(text.contains("EXPECTED") && text.contains("no: firewall-blocks"), "{text}");
+}
+
+/// A rule that asks for the interface by which real clients come, and the probe does not.
+#[test]
+fn where_a_probe_and_the_rules_disagree_both_are_shown() {
+    let world = World::new();
+    let host = &world.host;
+    let _app = host.serve("app", 3000);
+    host.apply("ports: { 80: { to: 3000, scope: external, families: [ipv4] } }");
+    host.nft_script(
+        "table inet fw { chain input { type filter hook input priority 0; iifname eth0 drop; }; }",
+    );
+    let (paths, document) = host.probe(&["80"], 1);
+    assert_eq!(paths, ["outside 192.0.2.1: answered"]);
+    let path = &document["paths"][0];
+    assert_eq!(path["expected"]["answer"], "no");
+    assert_eq!(path["surprising"], true);
+    let outcome = host.portmap(["doctor", "--probe", "--yes", "80"]).run().fails_with(1);
+    outcome.says("80/tcp to 192.0.2.1 from outside: expected `no: firewall-blocks`");
 }
 
 #[test]

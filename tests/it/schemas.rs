@@ -325,3 +325,20 @@ fn schema_and_check_agree() {
     }
     assert!(disagree.is_empty(), "{}", disagree.join("\n"));
 }
+
+/// What two documents have in common is described in the same way in both.
+#[test]
+fn what_a_probe_shares_with_other_documents_is_described_alike() {
+    let host = Namespace::new();
+    let document = |name: &str| host.portmap(["schema", name]).run().succeeds().json();
+    let probe = document("probe");
+    for name in ["doctor", "trace"] {
+        let other = document(name);
+        for (key, definition) in other["$defs"].as_object().unwrap() {
+            // A path that was tried has more to it.
+            if key != "path" {
+                assert_eq!(&probe["$defs"][key], definition, "{name}: {key}");
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@ use crate::doctor::foresee::{Facts as Around, Firewalls};
 use crate::doctor::tests::{interface, listener, set, table};
 use crate::firewall::expr::{Expr, Translation};
 use crate::firewall::{Family, Hook, Kind, Table as Rules, Unread};
-use crate::host::listeners::Listening;
+use crate::host::listeners::{Listener, Listening};
 use crate::mapping::{GenerationId, MappingSet};
 
 fn number(n: u64) -> Option<GenerationId> {
@@ -117,6 +117,22 @@ fn listeners_decide_who_is_answered() {
     assert_eq!(examination.findings, []);
     assert!(examination.paths.iter().all(|p| p.answer == Answer::Unknown));
     assert_eq!(examination.unseen, ["who listens with tcp: the kernel does not tell"]);
+}
+
+#[test]
+fn a_program_that_cannot_be_seen_is_not_passed_over() {
+    let mut facts = healthy();
+    let listeners = ["tcp :: 3000", "tcp :: 4000"].map(|text| {
+        let program = None;
+        Listener { program, ..listener(text) }
+    });
+    facts.around.listening = Listening::new(listeners.to_vec(), Vec::new());
+    let examination = examine(&facts);
+    assert_eq!(examination.findings, []);
+    assert_eq!(examination.unseen.len(), 1, "{examination:?}");
+    let unseen = &examination.unseen[0];
+    assert!(unseen.starts_with("which program listens on 3000/tcp: "), "{unseen}");
+    assert!(examination.paths.iter().all(|path| path.answer == Answer::Yes));
 }
 
 #[test]
