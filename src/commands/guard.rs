@@ -20,6 +20,7 @@ use crate::kernel::events::{Commits, is_after};
 use crate::kernel::keeper::Keeper;
 use crate::kernel::{self, Netlink};
 use crate::ui::Ui;
+use crate::ui::escape::visible;
 use crate::ui::guard::Told;
 
 pub fn run(ui: &Ui, common: &Common) -> Result {
@@ -237,7 +238,7 @@ impl Guard<'_> {
 
     fn tell<'t>(&'t self, told: impl FnOnce(Option<&'t Process>) -> Told<'t>) -> Result<()> {
         let told = told(self.witness.culprit.as_ref());
-        service_manager::status(&told.to_string());
+        service_manager::status(&visible(&told.to_string()));
         Ok(self.ui.guard(told)?)
     }
 }

@@ -10,9 +10,9 @@ pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// What it does at the moment, in a line for people.
+/// What it does at the moment, in a line for people: a second one would be another assignment.
 pub fn status(line: &str) {
-    tell(&[NotifyState::Status(&line.replace(char::is_control, " "))]);
+    tell(&[NotifyState::Status(line.lines().next().unwrap_or_default())]);
 }
 
 /// It is about to end.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{JSON_VERSION, Ui};
+use super::{JSON_VERSION, Ui, json};
 use crate::engine::{self, Mended, name};
 use crate::host::holders::Process;
 use crate::mapping::{GenerationId, Point};
@@ -70,7 +70,7 @@ struct ProcessJson {
 impl Ui {
     pub fn guard(&self, told: Told<'_>) -> Result<()> {
         if self.is_json() {
-            let text = serde_json::to_string(&document(told)).context("write JSON")?;
+            let text = json::line(&document(told)).context("write JSON")?;
             return self.print(format_args!("{text}\n"));
         }
         match told {
