@@ -19,7 +19,7 @@ HELLO      := $(TARGET)/release/hello
 ROOT       := $(DESTDIR)$(PREFIX)
 DOC        := $(DESTDIR)$(DOCDIR)
 SUDO       := $(if $(filter 0,$(shell id -u)),,sudo)
-UNITS      := portmap-nft.service portmap-nft-again.service
+UNITS      := portmap-nft.service portmap-nft-again.service portmap-nft-guard.service
 INSTALL    ?= install
 # What the binary and what it generates are made from.
 SOURCES    := src man schema Cargo.toml Cargo.lock packaging/share.sh packaging/notices.sh
@@ -174,6 +174,7 @@ test-install: build ## install and uninstall below a directory, and look (root)
 test-boot: build-deps build $(HELLO) ## boot a Debian container and test restoring at boot (root)
 	@packaging/deps.sh boot
 	$(SUDO) env TARGET="$(abspath $(TARGET))" tests/boot/run
+	$(SUDO) env TARGET="$(abspath $(TARGET))" tests/boot/guard
 
 test-packages: deb rpm $(HELLO) test-install ## install, upgrade, remove and purge the packages (root)
 	@packaging/deps.sh boot

@@ -8,6 +8,8 @@
 #   machine_off       shut it down
 #   inside COMMAND…   run a command in it
 #
+# MACHINE_PACKAGES names what else the system is to have, separated by commas.
+#
 # shellcheck shell=bash
 
 top=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
@@ -18,7 +20,8 @@ if [ "$(id -u)" != 0 ]; then
 fi
 TARGET=${TARGET:-$top/target}
 release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-base=$TARGET/boot-base/$release
+extra=${MACHINE_PACKAGES:-}
+base=$TARGET/boot-base/$release${extra:+-${extra//,/-}}
 
 # The system is made once, from wherever this machine has its own packages, and
 # kept; it has what the binary links to, and a network that takes time to come.
@@ -35,9 +38,9 @@ make_base() {
     rm -rf "$base"
     mkdir -p "$base"
     debootstrap --variant=minbase \
-        --include=systemd,systemd-sysv,dbus,nftables,iproute2,libnftnl11,libmnl0,man-db,rpm \
-        "$release" "$base" "$where" >"$TARGET/boot-base/debootstrap.log" 2>&1 ||
-        { tail -n 20 "$TARGET/boot-base/debootstrap.log" >&2; exit 1; }
+        --include=systemd,systemd-sysv,dbus,nftables,iproute2,libnftnl11,libmnl0,man-db,rpm${extra:+,$extra} \
+        "$release" "$base" "$where" >"$base.log" 2>&1 ||
+        { tail -n 20 "$base.log" >&2; exit 1; }
     rm -rf "$base"/var/cache/apt/archives/*.deb
     touch "$base/.complete"
 }
