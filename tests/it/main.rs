@@ -15,6 +15,7 @@ mod examples;
 mod faults;
 mod firewalls;
 mod foreseen;
+mod guard;
 mod history;
 mod invocation;
 mod iptables;
