@@ -1,7 +1,5 @@
 //! What a host remembers of its changes, and the ways back.
 
-use std::os::unix::net::UnixDatagram;
-
 use serde_json::{Value, json};
 
 use crate::support::{Namespace, NoAnswer, World, answer};
@@ -107,41 +105,6 @@ fn generations_are_compared() {
     host.portmap(["history", "--diff", "0"]).run().fails_with(1).says("--diff 0 N");
     host.portmap(["history", "--diff", "1", "2", "3"]).run().fails_with(64);
     host.portmap(["history", "--diff"]).run().fails_with(64);
-}
-
-#[test]
-fn each_change_is_a_line_in_the_log_of_the_system() {
-    let host = Namespace::new();
-    let log = UnixDatagram::bind(host.dir().join("log")).unwrap();
-    log.set_nonblocking(true).unwrap();
-    let line = || {
-        let mut bytes = [0; 4096];
-        let length = log.recv(&mut bytes).ok()?;
-        Some(String::from_utf8(bytes[..length].into()).unwrap())
-    };
-    // A /dev of its own, with this log in it.
-    let mount = "mkdir -p dev; mount -t tmpfs none dev; cp -a /dev/null /dev/urandom dev; \
-                 touch dev/log; mount --bind log dev/log; mount --move dev /dev";
-    let rules = host.file("rules.yaml", &to(3000));
-    let apply = ["apply", "--message", "a\nb", "rules.yaml"];
-    host.portmap_mounted(mount, apply).run().succeeds();
-    let said = line().expect("a line");
-    let begins = said.starts_with("<29>portmap[");
-    let what = format!(
-        "]: generation 1 is active, 1 added; by root (uid 0); apply of {}; \"a\\nb\"",
-        rules.display()
-    );
-    assert!(begins && said.ends_with(&what), "{said}");
-
-    host.portmap_mounted(mount, apply).run().succeeds();
-    assert_eq!(line(), None, "nothing was changed");
-    host.portmap_mounted(mount, ["rollback"]).run().succeeds();
-    let said = line().expect("a line");
-    assert!(said.contains("generation 2 is active: nothing is mapped, 1 removed; "), "{said}");
-    assert!(said.ends_with("; rollback"), "{said}");
-    // Nobody listens any more.
-    drop(log);
-    host.portmap_mounted(mount, apply).run().succeeds();
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod kernel_properties;
 mod kill;
 mod lingering;
 mod locks;
+mod log;
 mod many;
 mod monitoring;
 mod output;

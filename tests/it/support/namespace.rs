@@ -2,20 +2,22 @@
 //! file descriptor, so nothing is left behind by a test that dies.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem::forget;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 
 use nix::fcntl::{OFlag, open};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -126,7 +128,11 @@ impl Namespace {
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{path}:/usr/sbin:/sbin")).env("LC_ALL", "C");
         let net = Arc::clone(&self.net);
-        before_exec(&mut command, move || Ok(setns(&net, CloneFlags::CLONE_NEWNET)?));
+        let log = machines_log();
+        before_exec(&mut command, move || {
+            setns(&net, CloneFlags::CLONE_NEWNET)?;
+            log.map_or(Ok(()), hide)
+        });
         command
     }
 
@@ -253,6 +259,26 @@ impl Namespace {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         path
     }
+}
+
+/// The socket of this machine's log, wherever /dev/log leads; `None` if it has none.
+fn machines_log() -> Option<&'static CStr> {
+    static LOG: LazyLock<Option<CString>> = LazyLock::new(|| {
+        let socket = fs::canonicalize(LOG_SOCKET).ok()?;
+        Some(CString::new(socket.into_os_string().into_vec()).expect("a path"))
+    });
+    LOG.as_deref()
+}
+
+/// Where programs expect the log to be (syslog(3)).
+pub const LOG_SOCKET: &str = "/dev/log";
+
+/// Puts something that takes no lines in the place of a socket, for this process and its children.
+fn hide(socket: &CStr) -> io::Result<()> {
+    const NONE: Option<&CStr> = None;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(NONE, c"/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+    Ok(mount(Some(c"/dev/null"), socket, NONE, MsFlags::MS_BIND, NONE)?)
 }
 
 /// Without the environment, which `Debug` would print as well.
