@@ -1,12 +1,61 @@
-//! What the system's log is told of a change: who has done what, and from which files.
+//! What the system's log is told: who has done what, and from which files.
 
 use super::summary::Change;
 use crate::history::Draft;
+use crate::host::boot::System;
+use crate::host::log;
 use crate::host::user::Who;
 use crate::mapping::changes::{Summary, changes};
+use crate::mapping::words::fold;
+use crate::mapping::{GenerationId, Mapping, MappingSet};
+use crate::ruleset::RunTable;
 
-/// A change in one line. `draft` is `None` where a generation that exists is active again.
-pub fn line(change: &Change, draft: Option<&Draft>, who: &Who) -> String {
+/// `draft` is `None` where a generation that exists is active again.
+pub fn change(system: &System, change: &Change, draft: Option<&Draft>) {
+    tell(system, &of_change(change, draft, &Who::invoking()));
+}
+
+/// That boot restores another generation from now on, if anything restores it.
+pub fn boot(system: &System, number: Option<GenerationId>) {
+    tell(system, &of_boot(number, &Who::invoking()));
+}
+
+/// That a mapping begins to live with a command.
+pub fn run(system: &System, table: &RunTable, mapping: &MappingSet) {
+    tell(system, &of_run(table, mapping, &Who::invoking()));
+}
+
+fn tell(system: &System, line: &str) {
+    log::notice(&system.log(), line);
+}
+
+fn by(who: &Who) -> String {
+    match &who.name {
+        Some(name) => format!("; by {name} (uid {})", who.uid),
+        None => format!("; by uid {}", who.uid),
+    }
+}
+
+fn of_boot(number: Option<GenerationId>, who: &Who) -> String {
+    match number {
+        Some(number) => format!("generation {number} is persisted{}", by(who)),
+        None => format!("no generation is persisted any more{}", by(who)),
+    }
+}
+
+fn of_run(table: &RunTable, mapping: &MappingSet, who: &Who) -> String {
+    let mappings: Vec<&Mapping> = mapping.iter().collect();
+    let runs = fold(&mappings, |m| *m, |_, _| true);
+    let runs: Vec<_> = runs.iter().map(|(run, _)| run.to_string()).collect();
+    let mut line = format!("{} lives with its command, {}{}", table.id, runs.join(", "), by(who));
+    if let Some(command) = &table.command {
+        line.push_str(&format!("; run of {}", &**command));
+    }
+    line
+}
+
+/// A change in one line.
+fn of_change(change: &Change, draft: Option<&Draft>, who: &Who) -> String {
     let mut line = match (change.generation, &change.trial) {
         (Some(number), Some((_, time))) => {
             format!("generation {number} is on trial for {}", humantime::format_duration(*time))
@@ -19,10 +68,7 @@ pub fn line(change: &Change, draft: Option<&Draft>, who: &Who) -> String {
         (None, _) => "a mapping without a generation is active".to_owned(),
     };
     line.push_str(&format!(", {}", Summary::of(&changes(&change.before, &change.after))));
-    match &who.name {
-        Some(name) => line.push_str(&format!("; by {name} (uid {})", who.uid)),
-        None => line.push_str(&format!("; by uid {}", who.uid)),
-    }
+    line.push_str(&by(who));
     let Some(draft) = draft else { return line };
     line.push_str(&format!("; {}", draft.command));
     if !draft.sources.is_empty() {
@@ -61,12 +107,12 @@ mod tests {
         };
         let ada = Who { name: Some("ada".into()), uid: 1000 };
         assert_eq!(
-            line(&change, Some(&draft), &ada),
+            of_change(&change, Some(&draft), &ada),
             "generation 12 is active, 1 added; by ada (uid 1000); apply of /etc/portmap/web.yaml, \
              standard input; \"web\\nmoves\""
         );
         let gone = Change { after: Rc::new(MappingSet::default()), generation: None, ..change };
         let nobody = Who { name: None, uid: 7 };
-        assert_eq!(line(&gone, None, &nobody), "nothing is mapped, 1 removed; by uid 7");
+        assert_eq!(of_change(&gone, None, &nobody), "nothing is mapped, 1 removed; by uid 7");
     }
 }

@@ -7,7 +7,7 @@ use super::next_boot::{self, NextBoot};
 use super::observer::Event;
 use super::session::{Session, mapping_of};
 use super::summary::{Change, Persisted};
-use super::{Engine, Locking};
+use super::{Engine, Locking, announce};
 use crate::history::{self, History};
 use crate::kernel::{Extent, Kernel};
 use crate::mapping::{GenerationId, MappingSet, Point};
@@ -79,6 +79,7 @@ impl<K: Kernel> Engine<'_, K> {
             return Ok(Forgotten::Nothing);
         }
         History::lock(&self.state_dir, self.wait)?.clear_boot().map_err(pointed)?;
+        announce::boot(&self.system, None);
         self.observer.event(Event::BootChanged(None));
         Ok(Forgotten::Pointer)
     }
@@ -174,6 +175,7 @@ impl<K: Kernel> Session<'_, K> {
         let before = history.boot().ok().flatten();
         if before != generation {
             history.set_boot(number).map_err(pointed).context("persist")?;
+            announce::boot(self.system, generation);
             self.observer.event(Event::BootChanged(generation));
         }
         let at_boot = next_boot::arranged(self.system, history.dir());
@@ -196,6 +198,7 @@ impl<K: Kernel> Session<'_, K> {
         }
         match history.clear_boot().context("nothing is mapped, but boot still restores") {
             Ok(()) => {
+                announce::boot(self.system, None);
                 self.observer.event(Event::BootChanged(None));
                 change.persisted = Some(Persisted { before, after: None });
             }

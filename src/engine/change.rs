@@ -12,8 +12,6 @@ use super::view::{TrialId, View};
 use super::{Engine, announce};
 use crate::formats::rules;
 use crate::history::{Draft, History, Outcome};
-use crate::host::log;
-use crate::host::user::Who;
 use crate::kernel::Kernel;
 use crate::mapping::Digest;
 use crate::mapping::{GenerationId, MappingSet, Point};
@@ -236,7 +234,7 @@ impl<K: Kernel> Session<'_, K> {
         self.prune();
         change.generation = number;
         change.trial = goal.trial.and_then(|trial| Some((TrialId(number?), trial.time)));
-        log::notice(&self.system.log(), &announce::line(&change, draft.as_ref(), &Who::invoking()));
+        announce::change(self.system, &change, draft.as_ref());
         self.observer.event(Event::Changed(&change));
         Ok(change)
     }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
-use super::Engine;
 use super::error::{Error, Refusal, Result};
 use super::observer::{Event, timed};
 use super::view::View;
+use super::{Engine, announce};
 use crate::host::holders::{Process, holders};
 use crate::kernel::{CommitError, Extent, Kernel};
 use crate::mapping::{Comment, Mapping, MappingSet, Port, PortRange, Service};
@@ -109,7 +109,10 @@ impl<K: Kernel> Engine<'_, K> {
         self.observer.event(Event::Committing(&steps));
         let held = timed(self.observer, "commit", || self.kernel.hold(&table, &steps, generation));
         match held {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                announce::run(&self.system, &table, wanted);
+                Ok(true)
+            }
             Err(CommitError::Raced) => Ok(false),
             Err(e) => Err(Error::from(e).context(format!("make table inet {id}"))),
         }

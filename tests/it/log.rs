@@ -73,3 +73,47 @@ fn each_change_is_a_line() {
     drop(log.socket);
     host.portmap_mounted(OWN_LOG, apply).run().succeeds();
 }
+
+#[test]
+fn what_boot_restores_is_a_line_too() {
+    let host = Namespace::new();
+    let log = Log::of(&host);
+    host.apply("ports: { 80: 3000 }");
+    // Nothing restores it here.
+    log.portmap(&["persist"]).fails_with(3);
+    assert_eq!(log.lines(), ["generation 1 is persisted; by root (uid 0)"]);
+    log.portmap(&["persist"]).fails_with(3);
+    assert_eq!(log.lines(), [""; 0], "it was already");
+    log.portmap(&["persist", "--off"]).succeeds();
+    assert_eq!(log.lines(), ["no generation is persisted any more; by root (uid 0)"]);
+
+    host.file("rules.yaml", "ports: { 80: 4000 }");
+    log.portmap(&["apply", "--persist", "rules.yaml"]).fails_with(3);
+    let lines = log.lines();
+    assert!(lines[0].starts_with("generation 2 is active, 1 changed; "), "{lines:?}");
+    assert_eq!(lines[1..], ["generation 2 is persisted; by root (uid 0)"]);
+    log.portmap(&["clear", "--persist"]).succeeds();
+    let lines = log.lines();
+    assert!(
+        lines[0].starts_with("generation 3 is active: nothing is mapped, 1 removed; "),
+        "{lines:?}"
+    );
+    assert_eq!(lines[1..], ["no generation is persisted any more; by root (uid 0)"]);
+}
+
+#[test]
+fn a_mapping_that_lives_with_a_command_is_a_line() {
+    let host = Namespace::new();
+    let log = Log::of(&host);
+    let run = ["run", "80-81:8000-8001", "53/udp:5353", "--user", "root", "--", "true", "a\"b"];
+    log.portmap(&run).succeeds();
+    let lines = log.lines();
+    let [line] = &*lines else { panic!("{lines:?}") };
+    let rest = line.strip_prefix("portmap-run-").expect(line);
+    let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    assert_eq!(
+        rest,
+        " lives with its command, 80-81/tcp -> 8000-8001, 53/udp -> 5353; by root (uid 0); run of \
+         true a'b"
+    );
+}
