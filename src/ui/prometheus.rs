@@ -7,9 +7,10 @@ use anyhow::Result;
 
 use super::Ui;
 use super::counted::{Counted, counted};
-use crate::engine::{Fault, Status};
+use super::status::runs;
+use crate::engine::{Fault, RunStatus, Status};
 use crate::mapping::words::clients;
-use crate::mapping::{GenerationId, Point};
+use crate::mapping::{GenerationId, MappingSet, Point};
 
 impl Ui {
     pub fn prometheus(&self, status: &Status) -> Result<()> {
@@ -48,6 +49,7 @@ fn metrics(status: &Status, counted: &[Counted<'_>]) -> String {
     );
     text.sample("portmap_trial_left_seconds", &[], left);
     mappings_of(&mut text, counted);
+    runs_of(&mut text, &status.runs);
     text.0
 }
 
@@ -98,6 +100,41 @@ fn mappings_of(text: &mut Exposition, counted: &[Counted<'_>]) {
     for (_, counter, port, protocol, clients) in counters() {
         let labels = [("port", &*port), ("protocol", protocol), ("clients", &clients)];
         text.sample(name, &labels, counter.bytes);
+    }
+}
+
+/// What lives with commands. The table's name tells two of the same command apart.
+fn runs_of(text: &mut Exposition, runs: &[RunStatus]) {
+    let name = "portmap_runs";
+    text.family(name, Kind::Gauge, "How many commands have mappings of their own.");
+    text.sample(name, &[], runs.len());
+    let tables: Vec<String> = runs.iter().map(|s| s.run.table.id.to_string()).collect();
+    let name = "portmap_run_info";
+    text.family(name, Kind::Gauge, "A command with mappings of its own.");
+    for (status, table) in runs.iter().zip(&tables) {
+        let command = status.run.table.command.as_deref().unwrap_or_default();
+        text.sample(name, &[("run", table), ("command", command)], 1);
+    }
+    let sets: Vec<MappingSet> = runs.iter().map(|status| status.run.mapping()).collect();
+    let mappings = || {
+        let each = runs.iter().zip(&tables).zip(&sets);
+        each.flat_map(|((status, table), set)| set.iter().map(move |m| (&status.run, table, m)))
+    };
+    let name = "portmap_run_mapping_info";
+    text.family(name, Kind::Gauge, "A mapping that lives with a command.");
+    for (_, table, mapping) in mappings() {
+        let (port, to) = (mapping.service.port.to_string(), mapping.to.port().to_string());
+        let protocol = mapping.service.protocol.name();
+        let labels = [("run", &**table), ("port", &port), ("protocol", protocol), ("to", &to)];
+        text.sample(name, &labels, 1);
+    }
+    let name = "portmap_run_connections_total";
+    text.family(name, Kind::Counter, "New connections that were translated for a command.");
+    for (run, table, mapping) in mappings() {
+        let Some(counter) = runs::count(run, mapping) else { continue };
+        let (port, protocol) = (mapping.service.port.to_string(), mapping.service.protocol.name());
+        let labels = [("run", &**table), ("port", &port), ("protocol", protocol)];
+        text.sample(name, &labels, counter.packets);
     }
 }
 

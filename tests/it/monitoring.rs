@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 use openmetrics_parser::prometheus::parse_prometheus;
 use serde_json::{Value, json};
 
+use crate::support::portmap::PROGRAM;
 use crate::support::{Namespace, answer};
 
 const RULES: &str = "ports: { 80: 3000 }";
@@ -116,6 +117,32 @@ fn prometheus_reads_the_metrics() {
         .fails_with(64)
         .says("only `portmap status`");
     host.portmap(["status", "-wo", "prometheus"]).run().fails_with(64).says("timer");
+}
+
+#[test]
+fn prometheus_reads_what_lives_with_a_command() {
+    let host = Namespace::new();
+    let run = ["run", "80:3000", "53/udp:5353", "--user", "root", "--"];
+    let metrics = [PROGRAM, "status", "-o", "prometheus"].join(" ");
+    let command = ["sh", "-c", &metrics];
+    let text = host.portmap(run.iter().chain(&command)).run().succeeds().stdout;
+    parse_prometheus(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    let table = text.split("portmap_run_info{run=\"").nth(1).expect("a run");
+    let table = table.split('"').next().unwrap();
+    assert!(table.starts_with("portmap-run-"), "{text}");
+    for line in [
+        "portmap_mappings 0".to_owned(),
+        "portmap_runs 1".to_owned(),
+        format!("portmap_run_info{{run=\"{table}\",command=\"{}\"}} 1", command.join(" ")),
+        format!(
+            "portmap_run_mapping_info{{run=\"{table}\",port=\"80\",protocol=\"tcp\",to=\"3000\"}} 1"
+        ),
+        format!("portmap_run_connections_total{{run=\"{table}\",port=\"53\",protocol=\"udp\"}} 0"),
+    ] {
+        assert!(text.lines().any(|l| l == line), "no {line}: {text}");
+    }
+    let text = host.portmap(["status", "-o", "prometheus"]).run().succeeds().stdout;
+    assert!(text.contains("\nportmap_runs 0\n"), "{text}");
 }
 
 #[test]

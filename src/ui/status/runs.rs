@@ -109,7 +109,7 @@ pub fn table(runs: &[RunStatus]) -> Table {
 }
 
 /// No two mappings of a run are of one service.
-fn count(run: &Run, mapping: &Mapping) -> Option<Counter> {
+pub fn count(run: &Run, mapping: &Mapping) -> Option<Counter> {
     counter(&run.observed, Layer::Active, mapping, 0)
 }
 
