@@ -35,30 +35,77 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// The table with cells that do not fit continued below, each in its column.
+    /// The table with cells that do not fit continued below, each in its column; where the columns
+    /// would be too narrow to be read, a line for each cell.
     pub fn fitting(&self, limit: Option<usize>) -> Fitting<'_> {
         Fitting { table: self, limit }
     }
 
-    fn natural_widths(&self) -> Vec<usize> {
-        let widest = |column: usize| self.rows.iter().map(|row| row[column].width()).max();
-        (0..self.right_aligned.len()).map(|column| widest(column).unwrap_or_default()).collect()
+    fn widest(&self, column: usize, width: impl Fn(&str) -> usize) -> usize {
+        self.rows.iter().map(|row| width(&row[column])).max().unwrap_or_default()
+    }
+
+    fn is_empty(&self, column: usize) -> bool {
+        self.rows.iter().skip(1).all(|row| row[column].is_empty())
+    }
+
+    /// The columns that are shown and how wide each is; `None` if they cannot be read then.
+    fn columns(&self, limit: Option<usize>) -> Option<Vec<(usize, usize)>> {
+        let all: Vec<_> = (0..self.right_aligned.len()).collect();
+        let natural = |column: &usize| self.widest(*column, UnicodeWidthStr::width);
+        let mut widths: Vec<_> = all.iter().map(natural).collect();
+        let Some(limit) = limit else { return Some(all.into_iter().zip(widths).collect()) };
+        let left = |columns: &[usize]| limit.saturating_sub(GAP * columns.len().saturating_sub(1));
+        if widths.iter().sum::<usize>() <= left(&all) {
+            return Some(all.into_iter().zip(widths).collect());
+        }
+        // First goes what says nothing.
+        let filled: Vec<_> = all.into_iter().filter(|column| !self.is_empty(*column)).collect();
+        widths = filled.iter().map(natural).collect();
+        let least: Vec<_> = filled.iter().map(|c| self.widest(*c, part_width)).collect();
+        fit(&mut widths, &least, left(&filled)).then(|| filled.into_iter().zip(widths).collect())
     }
 
     /// One row as lines: as many as its longest cell needs.
-    fn write_row(&self, row: &[String], widths: &[usize], f: &mut Formatter<'_>) -> fmt::Result {
-        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, w)| wrapped(cell, *w)).collect();
+    fn write_row(
+        &self,
+        row: &[String],
+        columns: &[(usize, usize)],
+        f: &mut Formatter<'_>,
+    ) -> fmt::Result {
+        let cells: Vec<_> = columns.iter().map(|(column, w)| wrapped(&row[*column], *w)).collect();
         let lines = cells.iter().map(Vec::len).max().unwrap_or_default();
         for at in 0..lines {
             let mut line = String::new();
-            for (column, cell) in cells.iter().enumerate() {
+            for ((column, width), cell) in columns.iter().zip(&cells) {
                 let part = cell.get(at).copied().unwrap_or_default();
-                let blanks = " ".repeat(widths[column].saturating_sub(part.width()));
+                let blanks = " ".repeat(width.saturating_sub(part.width()));
                 let (left, right) =
-                    if self.right_aligned[column] { (&*blanks, "") } else { ("", &*blanks) };
+                    if self.right_aligned[*column] { (&*blanks, "") } else { ("", &*blanks) };
                 line.extend([left, part, right, &" ".repeat(GAP)]);
             }
             writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Each cell after its heading, those after the first of a row indented.
+    fn write_records(&self, limit: usize, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some((headings, rows)) = self.rows.split_first() else { return Ok(()) };
+        let labels: Vec<_> = headings
+            .iter()
+            .enumerate()
+            .map(|(column, heading)| format!("{}{heading}", if column == 0 { "" } else { "  " }))
+            .collect();
+        let width = labels.iter().map(|label| label.width()).max().unwrap_or_default() + GAP;
+        for row in rows {
+            for (label, cell) in labels.iter().zip(row).filter(|(_, cell)| !cell.is_empty()) {
+                let mut label = &**label;
+                for line in wrapped(cell, limit.saturating_sub(width).max(1)) {
+                    writeln!(f, "{label}{}{line}", " ".repeat(width - label.width()))?;
+                    label = "";
+                }
+            }
         }
         Ok(())
     }
@@ -66,26 +113,36 @@ impl Table {
 
 impl Display for Fitting<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let mut widths = self.table.natural_widths();
-        if let Some(limit) = self.limit {
-            let gaps = GAP * widths.len().saturating_sub(1);
-            fit(&mut widths, limit.saturating_sub(gaps));
-        }
-        self.table.rows.iter().try_for_each(|row| self.table.write_row(row, &widths, f))
-    }
-}
-
-/// Makes the widest columns narrower until all of them take `limit` together, or each is a
-/// single character wide.
-fn fit(widths: &mut [usize], limit: usize) {
-    for least in [COMFORT, 1] {
-        while widths.iter().sum::<usize>() > limit {
-            match widths.iter_mut().rev().max_by_key(|width| **width) {
-                Some(widest) if *widest > least => *widest -= 1,
-                _ => break,
+        match (self.table.columns(self.limit), self.limit) {
+            (None, Some(limit)) => self.table.write_records(limit, f),
+            (columns, _) => {
+                let columns = columns.unwrap_or_default();
+                self.table.rows.iter().try_for_each(|row| self.table.write_row(row, &columns, f))
             }
         }
     }
+}
+
+/// How wide the longest part of a text is that is not to be broken: a word, a number. What is
+/// longer than a comfortable column is broken all the same.
+fn part_width(text: &str) -> usize {
+    let parts = text.split_inclusive([' ', '-', '/', ',']).map(|part| part.trim_end().width());
+    parts.max().unwrap_or_default().min(COMFORT)
+}
+
+/// Makes the widest columns narrower until all of them take `limit` together, but none narrower
+/// than its `least`. Whether they do.
+fn fit(widths: &mut [usize], least: &[usize], limit: usize) -> bool {
+    for floor in [COMFORT, 0] {
+        while widths.iter().sum::<usize>() > limit {
+            let wide = widths.iter_mut().zip(least).filter(|(w, least)| **w > floor.max(**least));
+            match wide.rev().max_by_key(|(width, _)| **width) {
+                Some((widest, _)) => *widest -= 1,
+                None => break,
+            }
+        }
+    }
+    widths.iter().sum::<usize>() <= limit
 }
 
 #[cfg(test)]
@@ -139,6 +196,41 @@ PORT     FOR             N  COMMENT
 ";
         let shown = table(&["PORT", "FOR", ">N", "COMMENT"], rows, Some(36));
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn where_columns_would_be_unreadable_each_cell_has_a_line() {
+        let rows: &[&[&str]] = &[
+            &["80/tcp", "3000", "node (pid 812, www-data)", "1234567", "7.0", ""],
+            &["443/tcp", "8443", "nobody", "0", "0.0", "the shop"],
+        ];
+        let headings = ["PORT", "TO", "LISTENER", ">CONNECTIONS", ">PER SECOND", "COMMENT"];
+        let expected = "\
+PORT           80/tcp
+  TO           3000
+  LISTENER     node (pid 812, www-data)
+  CONNECTIONS  1234567
+  PER SECOND   7.0
+PORT           443/tcp
+  TO           8443
+  LISTENER     nobody
+  CONNECTIONS  0
+  PER SECOND   0.0
+  COMMENT      the shop
+";
+        assert_eq!(table(&headings, rows, Some(46)), expected);
+        let narrow = table(&headings, rows, Some(30));
+        assert!(narrow.contains("\n  LISTENER     node (pid 812,\n               www-data)\n"));
+        // A column without content goes first.
+        let expected = "\
+PORT    TO    LISTENER       CONNECTIONS
+80/tcp  3000  node (pid          1234567
+              812,
+              www-data)
+";
+        let headings = ["PORT", "TO", "LISTENER", ">CONNECTIONS", "COMMENT"];
+        let rows: &[&[&str]] = &[&["80/tcp", "3000", "node (pid 812, www-data)", "1234567", ""]];
+        assert_eq!(table(&headings, rows, Some(40)), expected);
     }
 
     #[test]

@@ -150,10 +150,10 @@ fn a_live_view_follows_and_fits_and_leaves_the_terminal_as_it_was() {
     let host = Namespace::new();
     host.apply(RULES);
     let modes = |name: &str| fs::read_to_string(host.dir().join(name)).expect(name);
-    for end in ["q", "\x03", "TERM"] {
+    for end in ["q", "\x03", "TERM", "HUP"] {
         // The shell notes the modes of its terminal before and after.
         let run = match end {
-            "TERM" => "\"$@\" <&1 & echo $! >pid; wait $!",
+            "TERM" | "HUP" => "\"$@\" <&1 & echo $! >pid; wait $!",
             _ => "\"$@\"",
         };
         let script =
@@ -163,12 +163,14 @@ fn a_live_view_follows_and_fits_and_leaves_the_terminal_as_it_was() {
         terminal.shows("PER SECOND");
         terminal.shows("generation 1 is active");
         terminal.resize(46);
-        terminal.shows("CTION");
+        terminal.shows("\n  CONNECTIONS  0\u{1b}[K");
+        terminal.shows("\n  PER SECOND   0.0\u{1b}[K");
         terminal.press("x");
         match end {
-            "TERM" => {
+            "TERM" | "HUP" => {
                 let pid = modes("pid").trim().parse().expect("a process");
-                kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+                let signal = if end == "HUP" { Signal::SIGHUP } else { Signal::SIGTERM };
+                kill(Pid::from_raw(pid), signal).unwrap();
             }
             key => terminal.press(key),
         }
@@ -177,6 +179,38 @@ fn a_live_view_follows_and_fits_and_leaves_the_terminal_as_it_was() {
         assert!(left, "the cursor and the screen from before are back: {screen:?}");
         assert_eq!(modes("before"), modes("after"), "{end:?}");
     }
+}
+
+#[test]
+fn a_live_view_is_stopped_and_continued_and_ends_with_its_terminal() {
+    let host = Namespace::new();
+    host.apply(RULES);
+    let watch = ["status", "--watch", "--interval", "100ms"];
+    // A shell with job control, which has the terminal while the view is stopped.
+    let script = "stty -g >before; set -m; \"$@\" || echo \"left with $?\"; stty -g >stopped; \
+                  read again; fg; stty -g >after; exit";
+    let mut terminal = host.portmap_mounted(script, watch).at_terminal();
+    terminal.shows("generation 1 is active");
+    terminal.press("\x1a");
+    // 128 and SIGSTOP or SIGTSTP, as the shell says it.
+    terminal.shows("\x1b[?25h\x1b[?1049l");
+    terminal.shows("left with 14");
+    terminal.forget();
+    terminal.press("\n");
+    terminal.shows("\x1b[?1049h\x1b[?25l");
+    terminal.shows("generation 1 is active");
+    terminal.press("q");
+    let (code, _) = terminal.ends();
+    assert_eq!(code, Some(0));
+    let modes = |name: &str| fs::read_to_string(host.dir().join(name)).expect(name);
+    assert_eq!(modes("before"), modes("stopped"));
+    assert_eq!(modes("before"), modes("after"));
+
+    let mut terminal = host.portmap(watch).at_terminal();
+    terminal.shows("generation 1 is active");
+    terminal.hang_up();
+    let (code, _) = terminal.ends();
+    assert_eq!(code, Some(0), "nobody looks any more");
 }
 
 #[test]

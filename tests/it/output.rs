@@ -27,6 +27,22 @@ fn columns_of(table: &[&String]) -> Vec<String> {
     columns.map(column).collect()
 }
 
+/// The same of lines that have a heading each: what stands after it, from the first row on.
+fn cells_of(records: &[&String]) -> Vec<String> {
+    // The first heading, and blanks up to where all cells begin.
+    let after = records[0].find(' ').expect("a cell");
+    let start = after + records[0][after..].find(|c| c != ' ').expect("a cell");
+    let mut cells = Vec::<String>::new();
+    for line in records {
+        let (label, part) = line.split_at(start);
+        if !label.trim().is_empty() {
+            cells.push(String::new());
+        }
+        cells.last_mut().unwrap().extend(part.chars().filter(|c| !c.is_whitespace()));
+    }
+    cells
+}
+
 const LONG: &str = "\
 ports:
   - { port: 6000-6063, to: 16000-16063, comment: X terminals of the second floor }
@@ -54,14 +70,15 @@ fn tables_fit_the_terminal() {
             for line in &table {
                 assert!(line.width() <= usize::from(columns), "{command} at {columns}:\n{shown}");
             }
-            let columns_read = columns_of(&table);
+            // So many columns cannot be read on so few.
+            let read = if columns == 46 { cells_of(&table) } else { columns_of(&table) };
             let all = if command == "status" {
                 ["6000-6063/tcp", "16000-16063", "scanner"]
             } else {
                 ["apply", "active", "machine"]
             };
             for part in all {
-                let is_there = columns_read.iter().any(|column| column.contains(part));
+                let is_there = read.iter().any(|text| text.contains(part));
                 assert!(is_there, "{part}: {command} at {columns}:\n{shown}");
             }
         }

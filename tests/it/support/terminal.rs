@@ -72,6 +72,11 @@ impl Terminal {
         size(&self.name, columns);
     }
 
+    /// What has been shown is not looked for any more.
+    pub fn forget(&mut self) {
+        self.screen.clear();
+    }
+
     /// Waits until this stands on the screen.
     #[track_caller]
     pub fn shows(&mut self, text: &str) {
