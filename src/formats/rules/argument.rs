@@ -139,6 +139,9 @@ fn or_a_file(complaint: Complaint, left: &str, text: &str) -> Complaint {
 fn not_a_mapping(text: &str) -> Complaint {
     const FORM: &str = "a mapping is `PORT:TARGET`, as in `80:3000` or `53/udp:5353`";
     let complaint = Complaint::new(format!("{} is neither a mapping nor a file", quoted(text)));
+    if let Some(words) = mistakes::several(text, |piece| shape(piece) == Shape::Mapping) {
+        return complaint.help(format!("write each mapping as a word of its own: `{words}`"));
+    }
     if let Some(meant) = mistakes::entry(text, Form::Argument) {
         return complaint.help(format!("write `{meant}`"));
     }
@@ -161,7 +164,9 @@ fn not_a_mapping(text: &str) -> Complaint {
         return Complaint::new(message).help(format!("write it there: `80:{target}`"));
     }
     match (text.split_once(':'), text.rsplit_once(':')) {
-        (Some((left, right)), _) if is_service(left) => complaint.help(mistakes::right(right)),
+        (Some((left, right)), _) if is_service(left) => {
+            complaint.help(mistakes::right_of(Some(left), right))
+        }
         (_, Some((left, right))) if is_target(right) => complaint.help(mistakes::left(left)),
         _ => complaint.help(FORM),
     }

@@ -172,12 +172,17 @@ pub(super) fn left(text: &str) -> String {
 
 /// What to do about a right side that is not a port.
 pub(super) fn right(text: &str) -> String {
+    right_of(None, text)
+}
+
+/// The same; of an argument, whose left side `service` is, what is to be typed in its place.
+pub(super) fn right_of(service: Option<&str>, text: &str) -> String {
     let is_name = text.starts_with(|c: char| c.is_ascii_alphabetic()) && !text.contains([':', '.']);
     if let Some((_, rest)) = text.split_once("://") {
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         return match authority.rsplit_once(':') {
-            Some((host, port)) => of_host(host, Some(port)),
-            None => of_host(authority, None),
+            Some((host, port)) => of_host(host, Some(port), service),
+            None => of_host(authority, None, service),
         };
     }
     if text.starts_with(['/', '.', '~', '@']) || text.starts_with("unix:") {
@@ -194,23 +199,25 @@ pub(super) fn right(text: &str) -> String {
     match text.rsplit_once(':') {
         Some(("", port)) if ports::ports(port).is_ok() => format!("write `{port}`"),
         Some((host, port)) if ports::ports(port).is_ok() && range(text).is_none() => {
-            of_host(host, Some(port))
+            of_host(host, Some(port), service)
         }
         _ if listed(text).is_some() => "an entry has one target".into(),
-        _ if text == "localhost" || text.parse::<IpAddr>().is_ok() => of_host(text, None),
+        _ if text == "localhost" || text.parse::<IpAddr>().is_ok() => of_host(text, None, service),
         _ if is_name => "names are only known on the left: write the number".into(),
         _ => number(text),
     }
 }
 
 /// What to do about an address, perhaps with a port, on the right.
-fn of_host(host: &str, port: Option<&str>) -> String {
+fn of_host(host: &str, port: Option<&str>, service: Option<&str>) -> String {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let address = host.parse::<IpAddr>();
     let is_own = address.is_ok_and(|a| a.is_loopback() || a.is_unspecified());
-    let only = match port.filter(|port| ports::ports(port).is_ok()) {
-        Some(port) => format!("write only the port, `{port}`"),
-        None => "write only a port, as in `80: 3000`".into(),
+    let only = match (port.filter(|port| ports::ports(port).is_ok()), service.map(excerpt)) {
+        (Some(port), Some(service)) => format!("write `{service}:{port}`"),
+        (Some(port), None) => format!("write only the port, `{port}`"),
+        (None, Some(service)) => format!("write only a port, as in `{service}:3000`"),
+        (None, None) => "write only a port, as in `80: 3000`".into(),
     };
     if is_own || matches!(host, "localhost" | "*" | "") {
         return format!("{only}: the target is always on this host");
@@ -238,12 +245,28 @@ fn number(text: &str) -> String {
 
 /// `80, 443` as "`80` and `443`".
 fn listed(text: &str) -> Option<String> {
+    list(text, |piece| ports::ports(split_protocols(piece).0).is_ok()).map(|list| in_quotes(&list))
+}
+
+/// The pieces of a list, if all of them are of a kind.
+fn list(text: &str, is_kind: impl Fn(&str) -> bool) -> Option<Vec<&str>> {
     const MOST: usize = 8;
     let text = text.trim_start_matches(['[', '{', '(']).trim_end_matches([']', '}', ')']);
-    let pieces: Vec<&str> = text.split(',').map(str::trim).collect();
-    let is_port = |piece: &&str| ports::ports(split_protocols(piece).0).is_ok();
-    let is_list = (2..=MOST).contains(&pieces.len()) && pieces.iter().all(is_port);
-    is_list.then(|| in_quotes(&pieces))
+    let pieces: Vec<&str> =
+        text.split([',', ';', ' ']).map(str::trim).filter(|piece| !piece.is_empty()).collect();
+    let is_list = (2..=MOST).contains(&pieces.len()) && pieces.iter().all(|piece| is_kind(piece));
+    is_list.then_some(pieces)
+}
+
+/// What to type in place of an argument that is a list: `80:3000,443:8443`, or `80,443:3000`.
+pub(super) fn several(text: &str, is_mapping: impl Fn(&str) -> bool) -> Option<String> {
+    if let Some(mappings) = list(text, &is_mapping) {
+        return Some(mappings.join(" "));
+    }
+    let (left, to) = text.rsplit_once(':')?;
+    let of = |port: &str| format!("{port}:{}", to.trim());
+    let ports = list(left, |port| is_mapping(&of(port)))?;
+    Some(ports.into_iter().map(of).collect::<Vec<_>>().join(" "))
 }
 
 /// The key that is probably meant by a word of another program, with what else is to be said.
