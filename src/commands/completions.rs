@@ -60,9 +60,13 @@ fn command() -> Command {
     // Of a command and its visible alias only one would be offered, and not the command.
     let mut root =
         Cli::command().mut_subcommand("plan", |plan| plan.visible_alias(None).alias("diff"));
-    for (command, argument) in
-        [("show", "number"), ("rollback", "number"), ("rollback", "to"), ("history", "diff")]
-    {
+    for (command, argument) in [
+        ("show", "number"),
+        ("rollback", "number"),
+        ("rollback", "to"),
+        ("history", "diff"),
+        ("history", "with"),
+    ] {
         let generations = ArgValueCandidates::new(generations);
         root = root.mut_subcommand(command, |c| c.mut_arg(argument, |a| a.add(generations)));
     }

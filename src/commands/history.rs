@@ -9,10 +9,10 @@ use crate::ui::Ui;
 
 pub fn run(ui: &Ui, common: &Common, history: &cli::HistoryArgs) -> Result {
     let mut engine = engine::open(ui, common)?;
-    match history.diff.as_slice() {
-        [] => ui.listing(&engine.list()?)?,
-        [to] => ui.difference(&engine.difference(None, *to)?)?,
-        [from, to, ..] => ui.difference(&engine.difference(Some(*from), *to)?)?,
+    match (history.diff, history.with) {
+        (None, _) => ui.listing(&engine.list()?)?,
+        (Some(to), None) => ui.difference(&engine.difference(None, to)?)?,
+        (Some(from), Some(to)) => ui.difference(&engine.difference(Some(from), to)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }

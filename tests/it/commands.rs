@@ -56,6 +56,16 @@ fn examples(help: &str) -> Vec<String> {
     lines.map(|line| line.trim().split("  ").next().unwrap_or_default().to_owned()).collect()
 }
 
+/// As programs of this kind do: what is missing is wrong usage, and the help is the message.
+#[test]
+fn without_a_command_the_help_is_the_error() {
+    let host = Namespace::new();
+    let bare = host.portmap([""; 0]).run().fails_with(64);
+    let asked = host.portmap(["-h"]).run().succeeds();
+    assert_eq!((&*bare.stdout, &*bare.stderr), ("", &*asked.stdout));
+    assert!(bare.stderr.contains("sudo portmap apply rules.yaml"), "{bare}");
+}
+
 #[test]
 fn every_example_in_help_can_be_typed() {
     let host = Namespace::new();

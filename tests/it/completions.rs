@@ -21,7 +21,7 @@ fn host() -> Namespace {
 }
 
 /// What begins with the last word, and what else must not be offered.
-const OFFERS: [(&str, &[&str], &[&str]); 9] = [
+const OFFERS: [(&str, &[&str], &[&str]); 10] = [
     ("portmap appl", &["apply"], &[]),
     ("portmap apply r", &["rapid.yml", "rules.yaml", "rules.d"], &["readme.txt"]),
     ("portmap check r", &["rapid.yml", "rules.yaml", "rules.d"], &["readme.txt"]),
@@ -29,6 +29,7 @@ const OFFERS: [(&str, &[&str], &[&str]); 9] = [
     ("portmap rollback ", &["1", "2"], &["rules"]),
     ("portmap rollback --to ", &["1", "2"], &["rules"]),
     ("portmap history --diff ", &["1", "2"], &["rules"]),
+    ("portmap history --diff 1 ", &["1", "2"], &["rules"]),
     ("portmap man r", &["rules", "rollback"], &["rapid"]),
     ("portmap status --o", &["--output"], &[]),
 ];
