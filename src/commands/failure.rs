@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
+
 use crate::engine::{self, Cause, Effect, Refusal};
 use crate::formats::diagnostic::{Diagnostic, Severity};
 use crate::kernel;
@@ -138,6 +140,11 @@ pub fn show_usage(error: &clap::Error) {
     if !asks_for_json(std::env::args_os().skip(1)) {
         let _ = error.print();
         return;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let mut diagnostic = Diagnostic::error(None, "there is no command");
+        diagnostic.help = Some("`portmap --help` lists the commands".into());
+        return print_document(&[diagnostic]);
     }
     let text = error.render().to_string();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());

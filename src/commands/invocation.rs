@@ -1,14 +1,17 @@
 //! Under whose privileges portmap was started.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
-use clap::{CommandFactory, FromArgMatches};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, CommandFactory, FromArgMatches};
 use nix::unistd::Uid;
 
 use crate::cli::Cli;
+use crate::formats::rules::{self, Shape};
+use crate::formats::shell_quoted;
 use crate::host::environment;
 use crate::kernel::secure;
 use crate::ui::escape::{is_hidden, visible};
@@ -48,8 +51,42 @@ fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
     if !environment::is_believed() {
         command = command.mut_arg("state_dir", |dir| dir.env(Resettable::Reset));
     }
-    let mut matches = command.clone().try_get_matches_from(words)?;
+    let mut matches = match command.clone().try_get_matches_from(words) {
+        Err(e) if e.kind() == ErrorKind::MissingSubcommand => return Err(without_command(command)),
+        Err(e) if e.kind() == ErrorKind::InvalidSubcommand => return Err(or_apply(e)),
+        matches => matches?,
+    };
     Cli::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut command))
+}
+
+/// The help, as an error. clap gives it by itself only where nothing at all is given, and a variable
+/// of the environment counts as something.
+fn without_command(command: Command) -> clap::Error {
+    let bare = command.mut_arg("state_dir", |dir| {
+        let (help, variable) = (dir.get_help().cloned(), dir.get_env().map(OsStr::to_owned));
+        let dir = dir.env(Resettable::Reset);
+        match (help, variable) {
+            (Some(help), Some(name)) => dir.help(format!("{help} [env: {}]", name.display())),
+            _ => dir,
+        }
+    });
+    let error = bare.try_get_matches_from([NAME]).err();
+    error.unwrap_or_else(|| clap::Error::new(ErrorKind::MissingSubcommand))
+}
+
+const NAME: &str = "portmap";
+
+/// A mapping or a file, where a command belongs, is to be applied.
+fn or_apply(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return error;
+    };
+    let is_file = word.ends_with(".yaml") || word.ends_with(".yml");
+    if is_file || rules::shape(word) == Shape::Mapping {
+        let tip = format!("to apply it, type `sudo {NAME} apply {}`", shell_quoted(word));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// clap repeats words of the command line as they are, amid colours of its own. They may be names

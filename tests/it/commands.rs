@@ -64,6 +64,18 @@ fn without_a_command_the_help_is_the_error() {
     let asked = host.portmap(["-h"]).run().succeeds();
     assert_eq!((&*bare.stdout, &*bare.stderr), ("", &*asked.stdout));
     assert!(bare.stderr.contains("sudo portmap apply rules.yaml"), "{bare}");
+    let bare = host.portmap(["-o", "json"]).run().fails_with(64);
+    let document: serde_json::Value = serde_json::from_str(&bare.stderr).expect("JSON");
+    assert_eq!(document["errors"][0]["message"], "there is no command", "{bare}");
+}
+
+#[test]
+fn what_is_to_be_applied_is_no_command() {
+    let host = Namespace::new();
+    let wrong = |word: &str| host.portmap([word]).run().fails_with(64);
+    wrong("80:3000").says("tip: to apply it, type `sudo portmap apply 80:3000`");
+    wrong("my rules.yaml").says("`sudo portmap apply 'my rules.yaml'`");
+    assert!(!wrong("start").stderr.contains("tip"));
 }
 
 #[test]
