@@ -174,8 +174,7 @@ impl<K: Kernel> Engine<'_, K> {
     pub fn preview_clear(&mut self) -> Result<Change> {
         let view = View::new(self.read_kernel()?);
         let nothing = MappingSet::default();
-        let goal = Goal { connections: Connections::Cut, ..Goal::mapping(&nothing) };
-        let wanted = Wanted::of(goal, &mut self.kernel, &view, self.observer);
+        let wanted = Wanted::of(clearing(&nothing), &mut self.kernel, &view, self.observer);
         Ok(self.preview_of(&wanted, &view, None))
     }
 }
@@ -183,7 +182,6 @@ impl<K: Kernel> Engine<'_, K> {
 impl<K: Kernel> Session<'_, K> {
     fn clear(&mut self) -> Result<Change> {
         let nothing = MappingSet::default();
-        let goal = Goal { connections: Connections::Cut, ..Goal::mapping(&nothing) };
         let draft = Draft {
             who: Some(Who::invoking()),
             command: Command::Clear,
@@ -194,7 +192,7 @@ impl<K: Kernel> Session<'_, K> {
             restores: None,
             trial_until: None,
         };
-        self.carry_out_ending_trial(goal, draft)
+        self.carry_out_ending_trial(clearing(&nothing), draft)
     }
 
     /// Puts a mapping on trial. A kernel without connection tracking zones refuses the rules for
@@ -219,6 +217,11 @@ impl<K: Kernel> Session<'_, K> {
             result => result,
         }
     }
+}
+
+/// That `nothing` is mapped, and nobody goes on through a mapping from before.
+fn clearing(nothing: &MappingSet) -> Goal<'_> {
+    Goal { connections: Connections::Cut, ..Goal::mapping(nothing) }
 }
 
 /// What a point in the history is restored with.

@@ -149,7 +149,7 @@ mod tests {
         };
         assert_eq!(keys("/properties"), sorted(&file::FILE_KEYS));
         assert_eq!(keys("/properties/defaults/properties"), sorted(&criteria::CRITERIA_KEYS));
-        assert_eq!(keys("/$defs/entry/properties"), sorted(&entry::ENTRY_KEYS));
+        assert_eq!(keys("/$defs/entry/properties"), sorted(entry::ENTRY_KEYS));
         assert_eq!(keys("/$defs/item/properties"), sorted(&entry::ITEM_KEYS));
     }
 }

@@ -12,19 +12,6 @@ use super::selector::{Criteria, Said};
 use super::source::Names;
 use super::{criteria, mistakes, value};
 
-/// Of an entry under its port.
-pub(super) const ENTRY_KEYS: [&str; 10] = [
-    "to",
-    "comment",
-    "protocol",
-    "scope",
-    "families",
-    "interfaces",
-    "sources",
-    "addresses",
-    "user",
-    "direct",
-];
 /// Of an entry in a list.
 pub(super) const ITEM_KEYS: [&str; 11] = [
     "port",
@@ -39,6 +26,8 @@ pub(super) const ITEM_KEYS: [&str; 11] = [
     "user",
     "direct",
 ];
+/// Of an entry under its port.
+pub(super) const ENTRY_KEYS: &[&str] = ITEM_KEYS.split_at(1).1;
 
 /// One entry, which is a mapping for each of its ports, protocols and selectors.
 pub(super) struct Entry {
@@ -143,7 +132,7 @@ impl Reader<'_> {
         body: NodeRef<'n>,
     ) -> Parts<'n> {
         let (known, hint): (&[&str], Hint) = match outside {
-            Some(_) => (&ENTRY_KEYS, key_of_entry),
+            Some(_) => (ENTRY_KEYS, key_of_entry),
             None => (&ITEM_KEYS, key_of_item),
         };
         let before = self.report.errors();
