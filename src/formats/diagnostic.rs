@@ -213,10 +213,11 @@ pub fn listed(words: &[&str]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn at(text: &str, needle: &str) -> Option<Place> {
+    /// Where `needle` is in a line of a file.
+    pub fn at(text: &str, needle: &str) -> Option<Place> {
         let offset = text.find(needle).expect("needle in text");
         let column = text[..offset].chars().count() as u32 + 1;
         let length = needle.chars().count() as u32;

@@ -129,18 +129,10 @@ fn marker(excerpt: &Excerpt, length: u32) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::diagnostic::Place;
+    use crate::formats::diagnostic::tests::at;
 
     fn plain(diagnostic: &Diagnostic) -> String {
         text(diagnostic, Style::Plain).to_string()
-    }
-
-    fn at(text: &str, needle: &str) -> Option<Place> {
-        let offset = text.find(needle).expect("needle in text");
-        let column = text[..offset].chars().count() as u32 + 1;
-        let length = needle.chars().count() as u32;
-        let position = Position::new(text, offset, Some(7), column, length);
-        Some(Place { file: "rules.yaml".into(), position: Some(position) })
     }
 
     #[test]
