@@ -144,6 +144,14 @@ fn exit_codes_are_what_the_manual_says() {
         ("rollback --dry-run --detailed-exitcode", 2),
         ("rollback --detailed-exitcode", 2),
         ("rollback --to 99", 1),
+        // Nothing restores it here, whether or not anything is changed.
+        ("persist", 3),
+        ("persist", 3),
+        ("persist --off", 0),
+        ("apply --persist --detailed-exitcode rules.yaml", 3),
+        ("apply --persist --detailed-exitcode rules.yaml", 3),
+        ("clear --persist --detailed-exitcode", 2),
+        ("apply rules.yaml", 0),
         ("confirm", 1),
         ("show 99", 1),
         ("man nothing", 1),
@@ -162,6 +170,12 @@ fn exit_codes_are_what_the_manual_says() {
     ];
     for (line, code) in codes {
         host.portmap(words(line)).run().fails_with(*code);
+    }
+    for page in ["portmap", "persist", "apply", "confirm", "reload"] {
+        let page = if page == "portmap" { vec!["man"] } else { vec!["man", page] };
+        let text = host.portmap(page).run().succeeds().stdout;
+        let status = text.split(".SH \"EXIT STATUS\"").nth(1).expect("a section");
+        assert!(status.contains("nothing on this host restores it at boot"), "{status}");
     }
 }
 

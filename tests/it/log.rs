@@ -35,7 +35,7 @@ impl<'h> Log<'h> {
         let mut bytes = [0; 4096];
         let mut lines = Vec::new();
         while let Ok(length) = self.socket.recv(&mut bytes) {
-            let line = str::from_utf8(&bytes[..length]).expect("UTF-8");
+            let line = std::str::from_utf8(&bytes[..length]).expect("UTF-8");
             let (tag, line) = line.split_once("]: ").unwrap_or_else(|| panic!("{line}"));
             assert!(tag.starts_with("<29>portmap["), "{tag}");
             lines.push(line.to_owned());

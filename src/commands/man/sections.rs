@@ -60,12 +60,26 @@ fn exit_status(command: &Command, is_root: bool) -> Vec<Entry> {
     if is_root || CHANGES_THE_KERNEL.contains(&name) {
         entries.push((
             "3",
-            "The kernel was changed, but something after that failed; the message says what.",
+            match name {
+                "persist" => NOT_RESTORED,
+                _ if has("persist") => CHANGED_OR_NOT_RESTORED,
+                "reload" => CHANGED_OR_NOT_RESTORED,
+                _ => "The kernel was changed, but something after that failed; the message says what.",
+            },
         ));
     }
     entries.push(("64", "Wrong usage."));
     entries
 }
+
+const NOT_RESTORED: &str = "The mapping is persisted, but nothing on this host restores it at boot; \
+                            the message says why. Or what boot does was changed, and that could \
+                            not be reported.";
+
+const CHANGED_OR_NOT_RESTORED: &str = "The kernel was changed, but something after that failed; the \
+                                       message says what. Or the mapping is active and persisted, \
+                                       but nothing on this host restores it at boot, whether or \
+                                       not anything was changed.";
 
 const CHANGES_THE_KERNEL: [&str; 7] =
     ["apply", "confirm", "rollback", "persist", "restore", "reload", "clear"];
