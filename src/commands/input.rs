@@ -155,5 +155,6 @@ fn without(withheld: &[String], problem: Diagnostic) -> Diagnostic {
 
 /// The kernel already does what the files of these names say.
 pub fn say_unchanged(ui: &Ui, names: &[String]) -> anyhow::Result<()> {
-    ui.say(format_args!("nothing to do: the kernel already does what {} says", names.join(", ")))
+    let say = if names.len() == 1 { "says" } else { "say" };
+    ui.say(format_args!("nothing to do: the kernel already does what {} {say}", names.join(", ")))
 }

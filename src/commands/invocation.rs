@@ -66,7 +66,9 @@ fn without_command(command: Command) -> clap::Error {
         let (help, variable) = (dir.get_help().cloned(), dir.get_env().map(OsStr::to_owned));
         let dir = dir.env(Resettable::Reset);
         match (help, variable) {
-            (Some(help), Some(name)) => dir.help(format!("{help} [env: {}]", name.to_string_lossy())),
+            (Some(help), Some(name)) => {
+                dir.help(format!("{help} [env: {}]", name.to_string_lossy()))
+            }
             _ => dir,
         }
     });

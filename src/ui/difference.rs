@@ -47,6 +47,8 @@ impl Ui {
             lines.map(|(action, line)| self.paint(color(action), visible(&line)) + "\n").collect();
         self.print(text)?;
         let summary = Summary::of(&changes);
-        self.say(format_args!("from {} to {}: {summary}", name(*from), name(*to)))
+        // The name of the first point goes on behind a comma.
+        let comma = if *from == Point::Beginning { "," } else { "" };
+        self.say(format_args!("from {}{comma} to {}: {summary}", name(*from), name(*to)))
     }
 }

@@ -12,7 +12,7 @@ fn a_mapping_can_be_given_in_place_of_a_file() {
     assert_eq!(world.client.udp_ask("192.0.2.1:53"), answer("app"));
 
     let again = world.host.portmap(arguments).run().succeeds();
-    assert!(again.stdout.contains("80:3000, 53/udp:3000"), "{again}");
+    assert!(again.stdout.contains("what 80:3000, 53/udp:3000 say\n"), "{again}");
     let plan = world.host.portmap(["plan", "80:3000", "81:3001", "53/udp:3000"]).run().succeeds();
     assert!(plan.stdout.contains("81/tcp -> 3001") && !plan.stdout.contains("80/tcp"), "{plan}");
 }

@@ -96,7 +96,7 @@ fn generations_are_compared() {
     assert_eq!(diff(&["3"]), said, "what it has changed");
     assert!(diff(&["1", "3"]).starts_with("+ 22/tcp -> 2222\n~ 80/tcp: 3000 -> 4000\n"));
     assert!(diff(&["3", "3"]).contains("no mapping differs"), "{}", diff(&["3", "3"]));
-    assert!(diff(&["1"]).contains("generation 0, the empty one"));
+    assert!(diff(&["1"]).contains("from generation 0, the empty one, to generation 1: "));
     let document =
         host.portmap(["history", "--diff", "3", "2", "-o", "json"]).run().succeeds().json();
     assert_eq!((&document["from"], &document["to"]), (&json!(3), &json!(2)));
