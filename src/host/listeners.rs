@@ -1,11 +1,13 @@
 //! Sockets that wait for clients, and whose they are.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::ffi::CStr;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::unistd::{Uid, User};
+use rustix::fs::{self, Mode, OFlags};
 
 use crate::mapping::{Family, Port, Protocol};
 
@@ -115,25 +117,27 @@ fn owners(proc: &Path, mut inodes: Vec<u32>) -> HashMap<u32, Program> {
     inodes.sort_unstable();
     inodes.dedup();
     let mut found: HashMap<u32, Program> = HashMap::new();
+    // Those of which no other is to be looked for.
+    let mut known = 0;
     let mut budget = DESCRIPTORS_MAX;
     for pid in pids(proc) {
-        let of_others = found.values().filter(|program| program.pid != 1).count();
-        if of_others == inodes.len() {
-            break;
-        }
         let directory = proc.join(pid.to_string());
         // A process that has ended, or that this user may not look into.
-        let Ok(descriptors) = fs::read_dir(directory.join("fd")) else { continue };
+        let Ok(open) = open_directory(&directory.join("fd")) else { continue };
+        let Ok(descriptors) = fs::Dir::read_from(&open) else { continue };
         let mut name = None;
         for descriptor in descriptors.flatten() {
+            if known == inodes.len() {
+                return found;
+            }
             let Some(left) = budget.checked_sub(1) else { return found };
             budget = left;
-            let Ok(target) = fs::read_link(descriptor.path()) else { continue };
-            let Some(inode) = target.to_str().and_then(socket_inode) else { continue };
+            let Some(inode) = socket(&open, descriptor.file_name()) else { continue };
             let is_known = found.get(&inode).is_some_and(|program| program.pid != 1);
             if is_known || inodes.binary_search(&inode).is_err() {
                 continue;
             }
+            known += usize::from(pid != 1);
             let name = name.get_or_insert_with(|| program_name(&directory));
             found.insert(inode, Program { pid, name: name.clone() });
         }
@@ -141,9 +145,23 @@ fn owners(proc: &Path, mut inodes: Vec<u32>) -> HashMap<u32, Program> {
     found
 }
 
+fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fs::open(path, flags, Mode::empty())
+}
+
+/// The inode of the socket that a descriptor is. By its name in the open directory: there may be ten
+/// thousand, and a path takes the kernel longer to walk than what it finds takes to be read.
+fn socket(directory: &OwnedFd, name: &CStr) -> Option<u32> {
+    // Enough for `socket:[4294967295]`; what is longer is something else.
+    let mut target = [0; 32];
+    let length = fs::readlinkat_raw(directory, name, &mut target).ok()?;
+    socket_inode(std::str::from_utf8(&target[..length]).ok()?)
+}
+
 /// In ascending order.
 fn pids(proc: &Path) -> Vec<u32> {
-    let entries = fs::read_dir(proc).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(proc).into_iter().flatten().flatten();
     let mut pids: Vec<u32> =
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     pids.sort_unstable();
@@ -151,7 +169,7 @@ fn pids(proc: &Path) -> Vec<u32> {
 }
 
 fn program_name(directory: &Path) -> String {
-    let name = fs::read(directory.join("comm")).unwrap_or_default();
+    let name = std::fs::read(directory.join("comm")).unwrap_or_default();
     let name = String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned();
     if name.is_empty() { "?".to_owned() } else { name }
 }
@@ -163,6 +181,7 @@ fn socket_inode(target: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::net::TcpListener;
     use std::os::unix::fs::symlink;
 
