@@ -4,7 +4,7 @@
 //! neither read nor changed. Exits with 1 if a limit is missed, and with 0 if the machine is too
 //! noisy to tell.
 //!
-//! `--quick`: few rounds, no proxies. `--only applies`, `noop` or `connections`: that part.
+//! `--quick`: few rounds, no proxies. `--only applies`, `noop`, `listeners` or `connections`: that part.
 //! `--portmap PATH`: another binary. `--before PATH`: a second binary, measured in turns with the
 //! first. With any of these, nothing is written.
 
@@ -14,6 +14,7 @@ mod inputs;
 mod kernel;
 mod latency;
 mod limits;
+mod listeners;
 mod measure;
 mod namespace;
 mod noise;
@@ -36,7 +37,7 @@ use report::{Report, Table};
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
 
-const PARTS: [&str; 3] = ["applies", "noop", "connections"];
+const PARTS: [&str; 4] = ["applies", "noop", "listeners", "connections"];
 
 struct Options {
     quick: bool,
@@ -139,6 +140,13 @@ fn bench(options: &Options) -> Result<bool> {
             false => noop::Effort { rounds: 41, patience: Duration::from_secs(60) },
         };
         noop::measure(&applies, portmap, dir, &effort, &mut report)?;
+    }
+    if options.measures("listeners") {
+        let effort = match options.quick {
+            true => listeners::Effort { rounds: 5, patience: Duration::from_secs(2) },
+            false => listeners::Effort { rounds: 41, patience: Duration::from_secs(30) },
+        };
+        listeners::measure(&applies, portmap, &effort, &mut report)?;
     }
     if options.measures("connections") {
         connections::measure(options.quick, &applies, dir, &mut report)?;
