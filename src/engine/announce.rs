@@ -1,7 +1,7 @@
 //! What the system's log is told: who has done what, and from which files.
 
 use super::summary::Change;
-use crate::history::Draft;
+use crate::history::{Draft, Settlement};
 use crate::host::boot::System;
 use crate::host::log;
 use crate::host::user::Who;
@@ -13,6 +13,11 @@ use crate::ruleset::RunTable;
 /// `draft` is `None` where a generation that exists is active again.
 pub fn change(system: &System, change: &Change, draft: Option<&Draft>) {
     tell(system, &of_change(change, draft, &Who::invoking()));
+}
+
+/// How a change ended that the kernel decided meanwhile: nobody could tell then.
+pub fn settled(system: &System, settlement: &Settlement) {
+    tell(system, &settlement.to_string());
 }
 
 /// That boot restores another generation from now on, if anything restores it.

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use super::announce;
 use super::error::{Context, Effect, Error, Refusal, Result};
 use super::observer::{Event, Observer, timed};
 use super::summary::Change;
@@ -53,6 +54,7 @@ impl<K: Kernel> Session<'_, K> {
     /// that they left behind.
     pub fn settle(&mut self) -> Result<()> {
         for settlement in self.settle_history()? {
+            announce::settled(self.system, &settlement);
             self.observer.event(Event::Settled(&settlement));
             self.clean_after(settlement);
         }

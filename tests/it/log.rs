@@ -117,3 +117,19 @@ fn a_mapping_that_lives_with_a_command_is_a_line() {
          true a'b"
     );
 }
+
+#[test]
+fn the_end_of_a_trial_is_a_line_of_the_next_command() {
+    let host = Namespace::new();
+    let log = Log::of(&host);
+    host.file("rules.yaml", "ports: { 80: 3000 }");
+    log.portmap(&["apply", "--confirm", "1s", "rules.yaml"]).succeeds();
+    let lines = log.lines();
+    assert!(lines[0].starts_with("generation 1 is on trial for 1s, 1 added; "), "{lines:?}");
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    log.portmap(&["apply", "rules.yaml"]).succeeds();
+    let lines = log.lines();
+    let [end, apply] = &*lines else { panic!("{lines:?}") };
+    assert_eq!(end, "the trial of generation 1 was not confirmed: reverted");
+    assert!(apply.starts_with("generation 2 is active, 1 added; "), "{apply}");
+}
