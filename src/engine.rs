@@ -40,7 +40,7 @@ pub use apply::ApplyRequest;
 pub use boot::{Forgotten, Persisting, Replaced, Restored};
 pub use difference::Difference;
 pub use drift::Drift;
-pub use error::{Cause, Effect, Error, Refusal, Result, name};
+pub use error::{Cause, Effect, Error, Refusal, Result, name, name_within};
 pub use examine::Condition;
 pub use guard::{AT_ONCE, By, Expected, Mended, Pace, Seen, Vigil, WINDOW, Witness};
 pub use health::Fault;

@@ -250,6 +250,12 @@ pub fn name(point: Point) -> String {
     }
 }
 
+/// The same where the sentence goes on.
+pub fn name_within(point: Point) -> String {
+    let comma = if point == Point::Beginning { "," } else { "" };
+    name(point) + comma
+}
+
 /// Names what was being done, where it fails.
 pub trait Context<T> {
     fn context(self, doing: &str) -> Result<T>;

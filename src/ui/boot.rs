@@ -122,19 +122,23 @@ impl Ui {
 pub(super) fn remarks(status: &Status) -> Vec<Remark> {
     let Some(next) = &status.next_boot else { return Vec::new() };
     let serves = status.serving.and_then(Point::generation).is_some();
+    let persist = match status.view.running() {
+        Some(_) => "portmap confirm --persist",
+        None => "portmap persist",
+    };
     let say = match &next.brings {
-        Brings::Nothing if serves => "not restored at boot; run `portmap persist` to enable".into(),
+        Brings::Nothing if serves => format!("not restored at boot; run `{persist}` to enable"),
         // What is wrong with the pointer is among the problems.
         Brings::Nothing | Brings::Unknown => return Vec::new(),
         Brings::Generation { by, .. } if next.is_same == Some(true) => {
             format!("boot restores it ({by})")
         }
         Brings::Generation { number, is_empty: true, by } => format!(
-            "boot restores generation {number}, the empty mapping ({by}); `portmap persist` makes \
+            "boot restores generation {number}, the empty mapping ({by}); `{persist}` makes \
              it restore this one"
         ),
         Brings::Generation { number, by, .. } if serves => format!(
-            "boot restores another mapping, generation {number} ({by}); `portmap persist` makes it \
+            "boot restores another mapping, generation {number} ({by}); `{persist}` makes it \
              restore this one"
         ),
         Brings::Generation { number, by, .. } => {

@@ -7,7 +7,7 @@ use super::change::color;
 use super::escape::visible;
 use super::mapping::ChangeJson;
 use super::{JSON_VERSION, Ui};
-use crate::engine::{Difference, name};
+use crate::engine::{Difference, name, name_within};
 use crate::formats::rules;
 use crate::mapping::Point;
 use crate::mapping::changes::{Summary, changes};
@@ -47,8 +47,6 @@ impl Ui {
             lines.map(|(action, line)| self.paint(color(action), visible(&line)) + "\n").collect();
         self.print(text)?;
         let summary = Summary::of(&changes);
-        // The name of the first point goes on behind a comma.
-        let comma = if *from == Point::Beginning { "," } else { "" };
-        self.say(format_args!("from {}{comma} to {}: {summary}", name(*from), name(*to)))
+        self.say(format_args!("from {} to {}: {summary}", name_within(*from), name(*to)))
     }
 }

@@ -207,7 +207,7 @@ fn generation(status: &Status) -> String {
     match (status.trial, status.serving) {
         (Some(TrialStatus { number: Some(n), left }), serving) if left.is_zero() => {
             let before = match serving {
-                Some(point) => crate::engine::name(point),
+                Some(point) => crate::engine::name_within(point),
                 None => "what was before".to_owned(),
             };
             format!("generation {n} was on trial; the time is up, and {before} serves again")

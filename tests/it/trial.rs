@@ -200,6 +200,8 @@ fn a_second_apply_during_a_trial_is_refused_with_the_time_left() {
     assert_eq!(host.states(), ["1 active", "2 on trial"]);
     let said = host.portmap(["status"]).run().succeeds().stdout;
     assert!(said.contains("generation 2 is on trial for "), "{said}");
+    let at_boot = "not restored at boot; run `portmap confirm --persist` to enable";
+    assert!(said.contains(at_boot), "persist is refused now: {said}");
     assert!(said.contains("4000") && !said.contains("3000"), "what serves: {said}");
 }
 
