@@ -143,6 +143,15 @@ fn applying_and_persisting_again_says_what_boot_restores() {
         assert_eq!(again["persisted"], serde_json::json!({ "before": 1, "after": 1 }));
         assert_eq!(again["changed"], false);
     }
+    // What configuration management asks: what boot restores is a change too.
+    let exit = ["apply", "--persist", "--detailed-exitcode", "rules.yaml"];
+    host.portmap(exit).run().succeeds();
+    host.portmap(["persist", "--off"]).run().succeeds();
+    host.portmap(["plan", "--detailed-exitcode", "rules.yaml"]).run().succeeds();
+    host.portmap(["status", "--check"]).run().fails_with(1);
+    host.portmap(exit).run().fails_with(2);
+    host.portmap(exit).run().succeeds();
+    host.portmap(["status", "--check"]).run().succeeds();
 }
 
 #[test]
