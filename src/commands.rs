@@ -7,6 +7,7 @@ mod apply;
 mod check;
 mod clear;
 pub mod completions;
+mod confinement;
 mod confirm;
 mod doctor;
 mod engine;
@@ -83,6 +84,7 @@ fn dispatch(ui: &Ui, cli: Cli) -> Result {
             help: "use `--output json` for what other programs read".into(),
         });
     }
+    confinement::confine(ui, &cli.command);
     match cli.command {
         Command::Check(input) => check::run(ui, &input),
         Command::Render(render) => render::run(ui, &render),

@@ -7,6 +7,7 @@ mod accounts;
 mod acl;
 pub mod boot;
 pub mod capabilities;
+pub mod confine;
 pub mod dir;
 pub mod environment;
 pub mod files;

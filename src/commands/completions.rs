@@ -13,6 +13,7 @@ use clap_complete::{ArgValueCandidates, CompletionCandidate};
 use crate::cli::{Cli, Completions};
 use crate::commands::failure::{Failure, Result};
 use crate::history::{self, History};
+use crate::host::confine::{self, Needs};
 use crate::host::environment;
 use crate::ui::escape::visible;
 use crate::ui::{Settings, Ui};
@@ -47,6 +48,8 @@ pub fn answer() {
         return;
     }
     if std::env::args_os().nth(1).is_some_and(|word| word == "--") {
+        // The history is read for it. Where the kernel cannot confine, it goes on all the same.
+        let _ = confine::confine(&Needs::FILES);
         CompleteEnv::with_factory(command).var(VARIABLE).bin("portmap").complete();
     } else {
         Ui::new(Settings::default()).warn(format_args!(

@@ -115,6 +115,12 @@ pub(super) fn open(dir: &Dir, name: &str) -> Result<Option<File>, Error> {
     // What changes only the kernel (restore, clear) can be locked on a read-only disk too.
     let file = match dir.open_or_create(name, 0o600) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        // Root that has given up CAP_DAC_OVERRIDE may not write what is another's: that it is
+        // says more.
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+            dir.file(name).map_err(store::found("lock", &path))?;
+            return Err(Error::io("lock", &path)(e));
+        }
         result => result.map_err(Error::io("lock", &path))?,
     };
     let meta = file.metadata().map_err(Error::io("lock", &path))?;

@@ -30,7 +30,7 @@ const ROOMS: [&str; 13] = [
 ];
 
 /// The only rooms that may use a crate, a module of the standard library, or a macro.
-const ONLY: [(&str, &str); 19] = [
+const ONLY: [(&str, &str); 20] = [
     ("clap", "main commands cli"),
     ("clap_complete", "main cli commands"),
     ("clap_mangen", "commands"),
@@ -41,6 +41,7 @@ const ONLY: [(&str, &str); 19] = [
     ("nix", "commands ui engine history kernel host"),
     ("rustix", "host"),
     ("sd_notify", "host"),
+    ("seccompiler", "host"),
     ("std::env", "main commands ui engine history kernel host"),
     ("std::fs", "commands engine history kernel host"),
     ("std::os", "commands ui engine history kernel host"),
@@ -54,8 +55,17 @@ const ONLY: [(&str, &str); 19] = [
 ];
 
 /// The files of `commands` that are not verbs. No verb uses another one.
-const SHARED_BY_VERBS: [&str; 8] =
-    ["engine", "failure", "input", "invocation", "outcome", "preview", "services", "probe"];
+const SHARED_BY_VERBS: [&str; 9] = [
+    "confinement",
+    "engine",
+    "failure",
+    "input",
+    "invocation",
+    "outcome",
+    "preview",
+    "services",
+    "probe",
+];
 
 /// The room where unsafe may be; every other one forbids it.
 const UNSAFE: &str = "kernel";

@@ -6,6 +6,7 @@ mod as_if_it_listened;
 mod changes;
 mod commands;
 mod completions;
+mod confinement;
 mod connections;
 mod docs;
 mod doctor;
