@@ -31,7 +31,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 .PHONY: help deps build-deps build built install uninstall apply demo test walk faults firewalls lint bench \
-        bench-deps dist deb rpm test-install test-boot test-packages test-ansible test-kernels clean
+        bench-deps dist deb rpm test-install test-boot test-packages test-ansible test-kernels supply clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -188,6 +188,13 @@ test-ansible: build ## test the Ansible collection on ten hosts made of namespac
 test-kernels: build-deps ## boot other kernels under qemu and run the tests there (Debian, root)
 	@packaging/deps.sh kernels
 	$(SUDO) env SUITES="$(SUITES)" ACCEL="$(ACCEL)" tests/kernels/run $(KERNELS)
+
+# SUPPLY=all asks for security advisories as well, whose database must be fetched for that.
+supply: SUPPLY ?= licenses bans sources
+supply: ## check licences, sources and duplicates of the dependencies, by deny.toml
+	@command -v cargo-deny >/dev/null || { \
+	  echo "cargo-deny is missing: run \`cargo install --locked cargo-deny\`" >&2; exit 1; }
+	cargo deny --locked check $(SUPPLY)
 
 clean: ## remove what was built
 	cargo clean

@@ -3,6 +3,7 @@
 
 mod checks;
 mod source;
+mod supply;
 mod syntax;
 
 use std::collections::{BTreeMap, BTreeSet};

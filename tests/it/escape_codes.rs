@@ -172,7 +172,7 @@ fn of_the_log_of_the_system_and_of_completions() {
     harmless(&apply.run().succeeds());
     let mut line = [0; 4096];
     let length = log.recv(&mut line).unwrap();
-    let line = str::from_utf8(&line[..length]).unwrap();
+    let line = std::str::from_utf8(&line[..length]).unwrap();
     assert!(!line.contains(char::is_control), "{line:?}");
     both(&host, &["history"], "");
 
