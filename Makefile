@@ -31,7 +31,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 .PHONY: help deps build-deps build built install uninstall apply demo test walk faults firewalls lint bench \
-        bench-deps dist deb rpm test-install test-boot test-packages test-ansible test-kernels supply clean
+        bench-deps dist deb rpm test-install test-boot test-packages test-ansible test-kernels test-memory supply clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -188,6 +188,11 @@ test-ansible: build ## test the Ansible collection on ten hosts made of namespac
 test-kernels: build-deps ## boot other kernels under qemu and run the tests there (Debian, root)
 	@packaging/deps.sh kernels
 	$(SUDO) env SUITES="$(SUITES)" ACCEL="$(ACCEL)" tests/kernels/run $(KERNELS)
+
+# Writes docs/trust.md.
+test-memory: build-deps ## run the code that calls C under valgrind (root)
+	@packaging/deps.sh test memory
+	$(SUDO) $(if $(CARGO_TARGET_DIR),env CARGO_TARGET_DIR="$(CARGO_TARGET_DIR)") tests/memory/run
 
 # SUPPLY=all asks for security advisories as well, whose database must be fetched for that.
 supply: SUPPLY ?= licenses bans sources

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Install what groups of targets need, and do nothing if it is installed already.
 #
-#   packaging/deps.sh [--check] build test lint boot deb rpm bench kernels
+#   packaging/deps.sh [--check] build test lint boot deb rpm bench kernels memory
 #
 # With --check nothing is installed: what is missing is named, with the remedy.
 # Packages come from the system's own package manager, through sudo when not root.
@@ -47,6 +47,7 @@ packages() {
     rpm:dnf)       echo rpm-build rpmlint systemd-rpm-macros xz ;;
     rpm:zypper)    echo rpm-build rpmlint systemd-rpm-macros xz ;;
     kernels:apt-get) echo qemu-system-x86 debootstrap busybox-static kmod e2fsprogs xz-utils zstd ;;
+    memory:*)      echo valgrind bc ;;
     bench:apt-get) echo nftables iptables iproute2 strace nginx-light libnginx-mod-stream haproxy rinetd socat ;;
     *) return 1 ;;
     esac
@@ -61,6 +62,7 @@ present() {
     deb)   have dpkg-buildpackage && have dh && have lintian && have xz ;;
     rpm)   have rpmbuild && have rpmlint && have xz ;;
     kernels) have qemu-system-x86_64 && have debootstrap && have busybox && have depmod && have mkfs.ext4 && have xz && have zstd ;;
+    memory) have valgrind && have bc ;;
     bench) have nft && have iptables && have ip && have strace && have nginx && have haproxy && have rinetd && have socat ;;
     esac
 }
