@@ -4,12 +4,14 @@
 //! neither read nor changed. Exits with 1 if a limit is missed, and with 0 if the machine is too
 //! noisy to tell.
 //!
-//! `--quick`: few rounds, no proxies. `--only applies`, `noop`, `listeners` or `connections`: that part.
+//! `--quick`: few rounds, no proxies. `--only applies`, `noop`, `listeners`, `doctor` or
+//! `connections`: that part.
 //! `--portmap PATH`: another binary. `--before PATH`: a second binary, measured in turns with the
 //! first. With any of these, nothing is written.
 
 mod applies;
 mod connections;
+mod doctor;
 mod inputs;
 mod kernel;
 mod latency;
@@ -37,7 +39,7 @@ use report::{Report, Table};
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
 
-const PARTS: [&str; 4] = ["applies", "noop", "listeners", "connections"];
+const PARTS: [&str; 5] = ["applies", "noop", "listeners", "doctor", "connections"];
 
 struct Options {
     quick: bool,
@@ -147,6 +149,9 @@ fn bench(options: &Options) -> Result<bool> {
             false => listeners::Effort { rounds: 41, patience: Duration::from_secs(30) },
         };
         listeners::measure(&applies, portmap, &effort, &mut report)?;
+    }
+    if options.measures("doctor") {
+        doctor::measure(&applies, portmap, dir, rounds.quick, &mut report)?;
     }
     if options.measures("connections") {
         connections::measure(options.quick, &applies, dir, &mut report)?;
