@@ -123,11 +123,11 @@ pub fn unreached(run: &Run<'_>, reach: &Reach) -> Option<Finding> {
 /// `-ltn` or its like: how ss(8) shows the listeners of a protocol.
 fn ss(protocol: Protocol) -> &'static str {
     match protocol {
-        Protocol::Tcp => "ss -ltnp",
-        Protocol::Udp => "ss -lunp",
-        Protocol::Sctp => "ss -lnpS",
-        Protocol::Dccp => "ss -lndp",
-        Protocol::UdpLite => "ss -lnp",
+        Protocol::Tcp => "sudo ss -ltnp",
+        Protocol::Udp => "sudo ss -lunp",
+        Protocol::Sctp => "sudo ss -lnpS",
+        Protocol::Dccp => "sudo ss -lndp",
+        Protocol::UdpLite => "sudo ss -lnp",
     }
 }
 

@@ -27,8 +27,11 @@ fn conntrack_full(sysctls: &Sysctls) -> Option<Finding> {
     let summary = format!("the table of tracked connections is {how}: {count} of {max}");
     let finding = Finding::new(Code::ConntrackFull, severity, summary)
         .because("the kernel drops new connections that it cannot track, translated or not")
-        .command("raise the limit", format!("sysctl -w net.netfilter.nf_conntrack_max={}", max * 2))
-        .command("see what fills it", "conntrack -S")
+        .command(
+            "raise the limit",
+            format!("sudo sysctl -w net.netfilter.nf_conntrack_max={}", max * 2),
+        )
+        .command("see what fills it", "sudo conntrack -L")
         .evidence("count", count)
         .evidence("max", max);
     Some(finding)
@@ -53,7 +56,7 @@ fn privileged_ports_open(facts: &Facts) -> Option<Finding> {
         )
         .command(
             "reserve privileged ports for root again",
-            format!("sysctl -w net.ipv4.ip_unprivileged_port_start={USUAL_START}"),
+            format!("sudo sysctl -w net.ipv4.ip_unprivileged_port_start={USUAL_START}"),
         )
         .evidence("unprivileged_start", start);
     Some(finding)
@@ -63,7 +66,7 @@ fn capability_left(path: &str) -> Finding {
     let summary = format!("{path} has the capability cap_net_bind_service");
     Finding::new(Code::CapabilityLeft, Severity::Warning, summary)
         .because("every script that it runs may bind any port; with a mapping none needs to")
-        .command("take it away", format!("setcap -r {path}"))
+        .command("take it away", format!("sudo setcap -r {path}"))
         .evidence("path", path)
 }
 
@@ -94,7 +97,7 @@ pub fn target_takeable(run: &Run<'_>, sysctls: &Sysctls) -> Option<Finding> {
         .advice("choose a target below the range")
         .command(
             "reserve it",
-            format!("sysctl -w net.ipv4.ip_local_reserved_ports={}", list.join(",")),
+            format!("sudo sysctl -w net.ipv4.ip_local_reserved_ports={}", list.join(",")),
         )
         .evidence("to", run.to())
         .evidence("ephemeral", format!("{low}-{high}"));

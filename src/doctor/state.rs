@@ -46,7 +46,7 @@ fn not_applied(facts: &Facts, lost: Option<GenerationId>) -> Option<Finding> {
             let summary = format!("generation {number} was active, and its table is gone");
             Finding::new(Code::NotApplied, Severity::Error, summary)
                 .because("a reboot or another program removed it: nothing is mapped now")
-                .command("put it back", format!("portmap rollback --to {number}"))
+                .command("put it back", format!("sudo portmap rollback --to {number}"))
                 .advice(of_guard(facts.guard))
                 .evidence("generation", number.to_string())
         }
@@ -54,7 +54,7 @@ fn not_applied(facts: &Facts, lost: Option<GenerationId>) -> Option<Finding> {
             let summary = format!("the rules in {directory} are not applied");
             Finding::new(Code::NotApplied, Severity::Error, summary)
                 .because("the kernel has no table inet portmap: nothing is mapped")
-                .command("apply them", "portmap apply")
+                .command("apply them", "sudo portmap apply")
                 .evidence("mappings", rules.len())
         }
         (None, None) => return None,
@@ -79,8 +79,8 @@ fn guard_down(facts: &Facts) -> Option<Finding> {
     let summary = "portmap-nft-guard.service is enabled, and no guard runs";
     let finding = Finding::new(Code::GuardDown, Severity::Warning, summary)
         .because("if another program removes table inet portmap, nobody puts it back")
-        .command("start it", "systemctl start portmap-nft-guard")
-        .command("see why it does not run", "systemctl status portmap-nft-guard");
+        .command("start it", "sudo systemctl start portmap-nft-guard")
+        .command("see why it does not run", "sudo systemctl status portmap-nft-guard");
     let is_seen = matches!(facts.table, Table::Present { .. } | Table::Absent { .. });
     is_seen.then_some(finding)
 }
@@ -91,7 +91,7 @@ fn drifted(drift: &str, serving: Option<GenerationId>, guard: Guard) -> Finding 
     Finding::new(Code::Drifted, Severity::Error, summary)
         .because(drift)
         .advice("apply the rules file again: `portmap apply FILE`")
-        .command("see what differs", "nft list table inet portmap")
+        .command("see what differs", "sudo nft list table inet portmap")
         .advice(of_guard(guard))
         .evidence("drift", drift)
 }
@@ -101,8 +101,8 @@ fn on_trial(number: Option<GenerationId>, left: u64) -> Finding {
     let summary = format!("{number} is on trial for {left} more seconds");
     Finding::new(Code::OnTrial, Severity::Warning, summary)
         .because("the mapping from before serves again then")
-        .command("keep it", "portmap confirm")
-        .command("end the trial now", "portmap rollback")
+        .command("keep it", "sudo portmap confirm")
+        .command("end the trial now", "sudo portmap rollback")
         .evidence("left_seconds", left)
 }
 
@@ -116,8 +116,8 @@ fn files_disagree(files: &Files, active: &MappingSet) -> Option<Finding> {
     let summary = format!("the rules in {directory} are not what is active");
     let finding = Finding::new(Code::FilesDisagree, Severity::Warning, summary)
         .because(format!("applying them: {}", Summary::of(&changes).ahead()))
-        .command("see what differs", "portmap plan")
-        .command("apply them", "portmap apply")
+        .command("see what differs", "sudo portmap plan")
+        .command("apply them", "sudo portmap apply")
         .evidence("changes", changes.len());
     Some(finding)
 }
@@ -144,7 +144,7 @@ fn boot(facts: &Facts) -> Vec<Finding> {
         (None, _) => findings.push(
             Finding::new(Code::NotPersisted, Severity::Note, "a reboot removes the mapping")
                 .because("no generation is kept for boot")
-                .command("restore it after a reboot", "portmap persist"),
+                .command("restore it after a reboot", "sudo portmap persist"),
         ),
         (Some(boot), Some(serving)) if boot == serving => {}
         (Some(boot), serving) => {
@@ -156,8 +156,8 @@ fn boot(facts: &Facts) -> Vec<Finding> {
                     format!("boot restores generation {boot}, not the active one"),
                 )
                 .because(format!("the active generation is {serving}"))
-                .command("restore the active one", "portmap persist")
-                .command("see what differs", format!("portmap show {boot}"))
+                .command("restore the active one", "sudo portmap persist")
+                .command("see what differs", format!("sudo portmap show {boot}"))
                 .evidence("boot", boot.to_string()),
             );
         }
@@ -188,11 +188,11 @@ fn flushed_by(file: &str, service: &str, guard: Guard) -> Finding {
         .command(
             "put the mapping back with it",
             format!(
-                "systemctl edit {service}  # [Service] ExecStartPost=portmap restore, \
+                "sudo systemctl edit {service}  # [Service] ExecStartPost=portmap restore, \
                  ExecReload=portmap restore"
             ),
         )
-        .command("put it back whoever removes it", "systemctl enable --now portmap-nft-guard")
+        .command("put it back whoever removes it", "sudo systemctl enable --now portmap-nft-guard")
         .advice(format!("or flush only its own tables in {file}, instead of `flush ruleset`"))
         .evidence("file", file)
 }

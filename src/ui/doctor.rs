@@ -2,12 +2,14 @@
 
 use anstyle::AnsiColor;
 use anyhow::Result;
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::escape::visible;
 use super::{JSON_VERSION, Table, Ui};
 use crate::doctor::examine::{Answer, Examination, Path};
-use crate::doctor::{Finding, From, Severity};
+use crate::doctor::{Code, Finding, From, Severity};
+use crate::mapping::Port;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -85,27 +87,57 @@ fn healthy(examination: &Examination) -> String {
     }
 }
 
-/// The addresses of one port that have the same answer for the same reason are one row.
+/// The addresses of one port that have the same answer for the same reason are one row; neighbouring
+/// ports that fare alike are one port.
 fn table(paths: &[&Path]) -> Table {
     let mut table = Table::new(&["PORT", "FROM", "TO ADDRESS", "ANSWER"]);
-    let same = |a: &Path, b: &Path| {
-        (a.port, a.protocol, a.from, a.answer, a.because)
-            == (b.port, b.protocol, b.from, b.answer, b.because)
-            && (&a.interface, a.source) == (&b.interface, b.source)
-    };
-    for rows in paths.chunk_by(|a, b| same(a, b)) {
-        let addresses: Vec<_> = rows.iter().map(|path| path.address.to_string()).collect();
-        let Path { port, protocol, from, interface, source, answer, because, .. } = rows[0];
-        let answer = answer.in_words(*because);
-        let from = match from {
-            From::Outside => "outside",
-            From::Here => "here",
-        };
-        let source = source.map(|net| net.to_string());
-        let from: Vec<_> =
-            [Some(from), interface.as_deref(), source.as_deref()].into_iter().flatten().collect();
-        let from = visible(&from.join(", "));
-        table.row(vec![format!("{port}/{protocol}"), from, addresses.join(" "), answer]);
+    for (last, paths) in runs(paths) {
+        for rows in paths.chunk_by(|a, b| (a.from, end(a)) == (b.from, end(b))) {
+            let addresses: Vec<_> = rows.iter().map(|path| path.address.to_string()).collect();
+            let Path { port, protocol, from, interface, source, answer, because, .. } = rows[0];
+            let from = match from {
+                From::Outside => "outside",
+                From::Here => "here",
+            };
+            let source = source.map(|net| net.to_string());
+            let from: Vec<_> = [Some(from), interface.as_deref(), source.as_deref()]
+                .into_iter()
+                .flatten()
+                .collect();
+            let from = visible(&from.join(", "));
+            let port = match last == *port {
+                true => format!("{port}/{protocol}"),
+                false => format!("{port}-{last}/{protocol}"),
+            };
+            table.row(vec![port, from, addresses.join(" "), answer.in_words(*because)]);
+        }
     }
     table
+}
+
+/// What a path ends in, wherever it goes to.
+fn end(path: &Path) -> (Answer, Option<Code>, &Option<String>, Option<IpNet>) {
+    (path.answer, path.because, &path.interface, path.source)
+}
+
+/// The paths of each port that does not fare as the one before it, and the last port that does.
+fn runs<'p>(paths: &'p [&'p Path]) -> Vec<(Port, &'p [&'p Path])> {
+    let mut runs: Vec<(Port, &[&Path])> = Vec::new();
+    for of_port in paths.chunk_by(|a, b| (a.port, a.protocol) == (b.port, b.protocol)) {
+        let port = of_port[0].port;
+        match runs.last_mut() {
+            Some((last, run)) if last.further(1) == Some(port) && is_alike(run, of_port) => {
+                *last = port;
+            }
+            _ => runs.push((port, of_port)),
+        }
+    }
+    runs
+}
+
+fn is_alike(one: &[&Path], other: &[&Path]) -> bool {
+    let same = |a: &Path, b: &Path| {
+        (a.protocol, a.from, a.address, end(a)) == (b.protocol, b.from, b.address, end(b))
+    };
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| same(a, b))
 }

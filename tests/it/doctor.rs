@@ -507,6 +507,8 @@ fn what_lets_in_a_range_is_typed_once() {
             let typed = command.trim_start_matches("sudo ").replace("tables -", "tables-nft -");
             host.output(host.command("sh").args(["-c", &typed]), "");
         }
+        let said = host.portmap(["doctor", "80-81"]).run();
+        assert!(said.stdout.contains("\n80-81/tcp  outside  192.0.2.1"), "{said}");
         for port in [80, 81] {
             assert!(client.tcp_ask(&format!("192.0.2.1:{port}")).is_ok(), "{outcome}");
             assert!(client.tcp_ask(&format!("[2001:db8::1]:{port}")).is_ok(), "{outcome}");

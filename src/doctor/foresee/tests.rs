@@ -49,7 +49,7 @@ fn nobody_listens() {
     let findings = found("", "80: 3000", &facts(&[]));
     assert_eq!(findings[0].summary, "nobody listens on port 3000, the target of 80/tcp");
     assert_eq!(findings[0].severity, Severity::Error);
-    assert_eq!(findings[0].remedy[1].command.as_deref(), Some("ss -ltnp"));
+    assert_eq!(findings[0].remedy[1].command.as_deref(), Some("sudo ss -ltnp"));
 }
 
 #[test]
