@@ -155,6 +155,10 @@ connections, and is removed with the command, however that ends.")]
     /// command that closes the descriptors it does not know ends the mapping. Connections through
     /// it lose their translation when it goes, and UDP clients that never stop sending come to the
     /// mapping from before only after connection tracking has forgotten them.
+    ///
+    /// Linux before 5.12 cannot tie a mapping to a socket. There a process of portmap's waits beside
+    /// the command and removes the mapping at the end, and `run` says so. If that process is killed,
+    /// the mapping stays until the next `portmap apply`, `run` or `clear`; `status` says so too.
     #[command(after_help = "\
 Examples:
   sudo portmap run 80:3000 -- npm start

@@ -26,7 +26,7 @@ mod reload;
 mod render;
 mod restore;
 mod rollback;
-mod run;
+pub mod run;
 mod schema;
 mod services;
 mod show;

@@ -8,6 +8,7 @@ mod acl;
 pub mod boot;
 pub mod capabilities;
 pub mod confine;
+pub mod detached;
 pub mod dir;
 pub mod environment;
 pub mod files;

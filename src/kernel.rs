@@ -3,11 +3,12 @@
 //! Every question and every change needs CAP_NET_ADMIN over the network namespace: the kernel
 //! refuses even to name the generation without it.
 
+pub mod aside;
 mod barrier;
 pub mod conntrack;
 pub mod events;
 pub mod firewall;
-mod held;
+pub mod held;
 pub mod keeper;
 pub mod links;
 mod netlink;
@@ -19,6 +20,7 @@ pub mod trace;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use nix::libc;
 
@@ -29,7 +31,7 @@ use crate::kernel::nft::batch::Batch;
 use crate::kernel::nft::{encode, explain, read, runs};
 use crate::mapping::{MappingSet, Protocol};
 use crate::plan::Step;
-use crate::ruleset::{Observed, Run, RunTable, Stamp};
+use crate::ruleset::{Observed, Run, RunId, RunTable, Stamp};
 
 /// The table, and the generation of the whole ruleset at which it was read.
 #[derive(Debug)]
@@ -72,6 +74,15 @@ pub trait Kernel {
     ///
     /// [`Lifetime::Socket`]: crate::ruleset::Lifetime::Socket
     fn hold(&mut self, run: &RunTable, steps: &[Step], generation: u32) -> Result<(), CommitError>;
+
+    /// Deletes the table of a run, if the ruleset is still at `generation`.
+    fn release(&mut self, run: RunId, generation: u32) -> Result<(), CommitError>;
+
+    /// What a command is to inherit so that what this value [holds](Kernel::hold) lives as long as
+    /// the command.
+    fn into_inherited(self) -> io::Result<OwnedFd>
+    where
+        Self: Sized;
 
     /// Deletes the tracked flows that contradict `after`, which is in the kernel already and
     /// replaced `before`. Returns how many there were.
@@ -207,6 +218,15 @@ impl Kernel for Netlink {
 
     fn hold(&mut self, run: &RunTable, steps: &[Step], generation: u32) -> Result<(), CommitError> {
         self.send(encode::run(run, steps, generation), steps, generation)
+    }
+
+    fn release(&mut self, run: RunId, generation: u32) -> Result<(), CommitError> {
+        let steps = [Step::DeleteTable];
+        self.send(encode::run_over(run, generation), &steps, generation)
+    }
+
+    fn into_inherited(self) -> io::Result<OwnedFd> {
+        held::inheritable(self.socket.fd())
     }
 
     fn clean_flows(
@@ -375,9 +395,7 @@ impl CommitError {
         match self {
             CommitError::Raced => Some("another program changed the ruleset meanwhile; try again"),
             CommitError::Refused { help, .. } => help.as_deref(),
-            CommitError::NoOwner => Some(
-                "it takes Linux 5.12; until then, map the port with `portmap apply`, and `portmap clear` it",
-            ),
+            CommitError::NoOwner => Some("it takes Linux 5.12"),
             CommitError::Netlink(error) => error.help(),
         }
     }

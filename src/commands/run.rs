@@ -1,37 +1,59 @@
 //! `portmap run`: a mapping that lives as long as a command.
 
+mod supervisor;
+
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
 use std::os::unix::process::CommandExt;
 use std::process::{self, Command};
 
 use crate::cli::{self, Common};
-use crate::commands::engine;
 use crate::commands::failure::{Failure, Result};
-use crate::engine::{Begun, Involved, RunRequest};
+use crate::engine::{Begun, Engine, Involved, RunRequest};
 use crate::formats::diagnostic::Severity;
 use crate::formats::rules::{self, Facts, Names, Shape, Source};
 use crate::host::identity::{self, Choice, Identity};
 use crate::host::services::Services;
 use crate::host::{files, ports};
+use crate::kernel::{self, Kernel, Netlink};
 use crate::mapping::words::fold;
-use crate::mapping::{COMMENT_MAX, Comment, MappingSet, Port, PortRange};
+use crate::mapping::{Comment, MappingSet, Port, PortRange};
 use crate::ruleset::Lifetime;
 use crate::ui::Ui;
+use supervisor::Supervisor;
 
 pub fn run(ui: &Ui, common: &Common, run: &cli::Run) -> Result {
+    with(ui, common, run, Netlink::open)
+}
+
+/// The same with another door to the kernel.
+pub fn with<K: Kernel>(
+    ui: &Ui,
+    common: &Common,
+    run: &cli::Run,
+    open: impl Fn() -> std::result::Result<K, kernel::Error>,
+) -> Result {
     let user = user(run)?;
     let arguments = Arguments::new(&run.mappings)?;
-    let mut engine = engine::open(ui, common)?;
-    let request = RunRequest {
-        pid: process::id(),
-        command: command_line(&run.command),
-        lifetime: Lifetime::Socket,
+    let mut engine = Engine::new(open()?, &common.state_dir, common.wait, ui);
+    let mut begin = |lifetime| {
+        let command = command_line(&run.command);
+        let request = RunRequest { pid: process::id(), command, lifetime };
+        engine.begin_run(&request, |involved| arguments.mapping(ui, involved))
     };
-    let begun = engine.begin_run(&request, |involved| arguments.mapping(ui, involved))?;
+    let (begun, _held) = match begin(Lifetime::Socket) {
+        Err(Failure::Engine(e)) if e.lacks_owner() => {
+            let supervisor = Supervisor::start(common, &open)
+                .map_err(|e| cannot("start a process that watches over the mapping", &e))?;
+            let begun = begin(supervisor.lifetime())?;
+            ui.note(supervisor::NOTE);
+            (begun, supervisor.into_inherited())
+        }
+        begun => (begun?, engine.into_kernel().into_inherited()),
+    };
+    let _held = _held.map_err(|e| cannot("pass the mapping on to the command", &e))?;
     tell(ui, &begun);
-    let held = engine.into_kernel().into_inherited();
-    let _held = held.map_err(|e| cannot("pass the mapping on to the command", &e))?;
     become_user(user.as_ref())?;
     let error = command(run, &begun.mapping, user.as_ref()).exec();
     Err(not_run(&run.command[0], &error))
@@ -78,6 +100,8 @@ struct Arguments<'a> {
     services: Services,
     /// `PORT`, which is the target of the only mapping if that leaves it open.
     port: Option<Port>,
+    /// Whether what is odd about them has been said.
+    has_warned: Cell<bool>,
 }
 
 impl<'a> Arguments<'a> {
@@ -93,7 +117,7 @@ impl<'a> Arguments<'a> {
         }
         let port = std::env::var("PORT").ok().and_then(|port| port.parse().ok());
         let port = port.and_then(Port::new).filter(|_| texts.len() == 1);
-        Ok(Self { texts, facts: files::facts(), services, port })
+        Ok(Self { texts, facts: files::facts(), services, port, has_warned: Cell::new(false) })
     }
 
     /// What they say, with a free target where they leave it open.
@@ -119,7 +143,9 @@ impl<'a> Arguments<'a> {
                 // That a port needs no mapping is known to who asks for one.
                 let warnings =
                     loaded.diagnostics.iter().filter(|d| d.severity == Severity::Warning);
-                ui.warn_of(&warnings.cloned().collect::<Vec<_>>());
+                if !self.has_warned.replace(true) {
+                    ui.warn_of(&warnings.cloned().collect::<Vec<_>>());
+                }
                 Ok(mapping)
             }
             None => Err(Failure::Files(loaded.diagnostics)),
@@ -171,16 +197,7 @@ fn command_line(command: &[OsString]) -> Option<Comment> {
             }
         })
         .collect();
-    const CUT: &str = "…";
-    let line = match line.len() <= COMMENT_MAX {
-        true => line,
-        false => {
-            let fits = |&end: &usize| line.is_char_boundary(end);
-            let end = (0..=COMMENT_MAX - CUT.len()).rev().find(fits).unwrap_or(0);
-            format!("{}{CUT}", &line[..end])
-        }
-    };
-    Comment::new(&line).ok()
+    Comment::shortened(&line)
 }
 
 /// With the environment of this process, but for the variables that name its user.

@@ -73,6 +73,7 @@ impl<K: Kernel> Engine<'_, K> {
 
     /// Makes the kernel do what the request says. `snapshot` is what [`Engine::read_kernel`] read.
     pub fn apply(&mut self, request: &ApplyRequest, snapshot: Snapshot) -> Result<Change> {
+        self.sweep_runs();
         let without_history = !request.persist && request.trial.is_none();
         let (snapshot, unchanged) = self.nothing_to_do(request, snapshot);
         if let Some(unchanged) = unchanged {
@@ -152,6 +153,7 @@ impl<K: Kernel> Engine<'_, K> {
 
     /// Removes everything of portmap's from the kernel.
     pub fn clear(&mut self, keeps_history: bool) -> Result<Change> {
+        self.sweep_runs();
         let locking = if keeps_history { Locking::Required } else { Locking::WithoutHistory };
         let cleared = self.session(locking).and_then(|mut session| {
             let mut change = session.clear()?;
@@ -163,6 +165,7 @@ impl<K: Kernel> Engine<'_, K> {
 
     /// The same, and boot restores nothing any more.
     pub fn clear_for_good(&mut self) -> Result<Change> {
+        self.sweep_runs();
         let mut session = self.session(Locking::Required)?;
         let mut change = session.clear()?;
         session.forget_after(&mut change);

@@ -197,6 +197,11 @@ impl Error {
         self
     }
 
+    /// Whether the kernel cannot tie a table to a socket.
+    pub fn lacks_owner(&self) -> bool {
+        matches!(&self.cause, Cause::Commit(CommitError::NoOwner))
+    }
+
     /// Whether the kernel refused something that it may lack a module or an option for.
     pub fn is_unsupported(&self) -> bool {
         matches!(

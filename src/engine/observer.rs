@@ -6,6 +6,7 @@ use crate::doctor::Finding;
 use crate::history::Settlement;
 use crate::mapping::GenerationId;
 use crate::plan::Step;
+use crate::ruleset::Run;
 
 /// Who listens to the engine.
 pub trait Observer {
@@ -37,6 +38,8 @@ pub enum Event<'a> {
     /// The kernel has no connection tracking zones: UDP clients that keep sending stay with the
     /// trial when its time is up.
     TrialWithoutZone,
+    /// A mapping that nobody held any more was removed, as the kernel does not do so by itself.
+    RunRemoved(&'a Run),
     /// So many outdated UDP flows were deleted.
     FlowsDeleted(usize),
     /// Something failed that the change does not depend on.

@@ -9,7 +9,7 @@ use super::error::{Error, Refusal, Result};
 use super::observer::{Event, timed};
 use super::view::View;
 use super::{Engine, announce};
-use crate::host::holders::{Process, holders};
+use crate::host::holders::{Process, holders, holders_of_inode, is_open};
 use crate::kernel::{CommitError, Extent, Kernel};
 use crate::mapping::{Comment, Mapping, MappingSet, Port, PortRange, Service};
 use crate::plan::{Step, plan};
@@ -39,6 +39,34 @@ pub struct RunStatus {
     pub run: Run,
     /// Empty if it cannot be told.
     pub holders: Vec<Process>,
+    /// Whether nobody holds it any more, and it is there all the same.
+    pub is_left_over: bool,
+}
+
+impl RunStatus {
+    fn of(run: Run) -> Self {
+        let holders = holders_of(&run);
+        Self { is_left_over: is_left_over(&run), holders, run }
+    }
+}
+
+fn holders_of(run: &Run) -> Vec<Process> {
+    match (run.owner, run.table.lifetime) {
+        (Some(owner), _) => holders(owner),
+        (None, Lifetime::Supervised { socket: Some(socket) }) => holders_of_inode(socket),
+        (None, _) => Vec::new(),
+    }
+}
+
+/// A process of portmap's that looks after a run can be killed. Then its table stays until another
+/// command comes by.
+fn is_left_over(run: &Run) -> bool {
+    match run.table.lifetime {
+        Lifetime::Socket => false,
+        Lifetime::Supervised { socket } => {
+            socket.is_none_or(|socket| is_open(socket) == Some(false))
+        }
+    }
 }
 
 /// The ports that mappings and runs have to do with: those that clients connect to, and targets.
@@ -79,6 +107,10 @@ impl<K: Kernel> Engine<'_, K> {
             if found.generation != view.generation() {
                 continue;
             }
+            if found.runs.iter().any(is_left_over) {
+                self.remove_runs(is_left_over)?;
+                continue;
+            }
             let running: Vec<_> = found.runs.iter().map(Run::mapping).collect();
             let all = running.iter().chain([&**view.serving()]);
             let wanted = mapping(&Involved::of(all.flatten()))?;
@@ -86,7 +118,9 @@ impl<K: Kernel> Engine<'_, K> {
             let id = free_id(request.pid, &found.runs);
             if self.try_run(request, id, &wanted, found.generation)? {
                 let overridden = overridden(view.serving(), &wanted);
-                self.clean_flows_of_run(view.serving(), &wanted);
+                let kept = view.serving().iter().filter(|m| wanted.of(m.service).is_empty());
+                let after = MappingSet::new(kept.chain(&wanted).cloned().collect());
+                self.clean_flows_of_run(view.serving(), &after);
                 return Ok(Begun { id, mapping: wanted, overridden });
             }
             // Others have work to do as well.
@@ -118,11 +152,9 @@ impl<K: Kernel> Engine<'_, K> {
         }
     }
 
-    /// UDP clients that keep sending are to come to the run as well.
-    fn clean_flows_of_run(&mut self, before: &MappingSet, wanted: &MappingSet) {
-        let kept = before.iter().filter(|m| wanted.of(m.service).is_empty());
-        let after = MappingSet::new(kept.chain(wanted).cloned().collect());
-        if let Err(e) = self.kernel.clean_flows(before, &after) {
+    /// UDP clients that keep sending are to come to the run as well, and back.
+    fn clean_flows_of_run(&mut self, before: &MappingSet, after: &MappingSet) {
+        if let Err(e) = self.kernel.clean_flows(before, after) {
             self.observer.event(Event::Shortfall(&e.into()));
         }
     }
@@ -130,8 +162,40 @@ impl<K: Kernel> Engine<'_, K> {
     /// The runs that there are, in the order of their names.
     pub fn runs(&mut self) -> Result<Vec<RunStatus>> {
         let runs = self.kernel.runs()?.runs;
-        let status = |run: Run| RunStatus { holders: run.owner.map_or(vec![], holders), run };
-        Ok(runs.into_iter().map(status).collect())
+        Ok(runs.into_iter().map(RunStatus::of).collect())
+    }
+
+    /// Removes the run whose command had this socket, if it is still there.
+    pub fn end_run(&mut self, socket: u64) -> Result<()> {
+        let lifetime = Lifetime::Supervised { socket: Some(socket) };
+        self.remove_runs(|run| run.table.lifetime == lifetime)
+    }
+
+    /// Removes the runs that nobody holds any more. What a change is about does not depend on it.
+    pub(super) fn sweep_runs(&mut self) {
+        if let Err(e) = self.remove_runs(is_left_over) {
+            self.observer.event(Event::Shortfall(&e));
+        }
+    }
+
+    fn remove_runs(&mut self, is_meant: impl Fn(&Run) -> bool) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            let found = self.kernel.runs()?;
+            let Some(run) = found.runs.iter().find(|run| is_meant(run)) else { return Ok(()) };
+            match self.kernel.release(run.table.id, found.generation) {
+                Ok(()) => {
+                    self.observer.event(Event::RunRemoved(run));
+                    let serving = self.serving()?;
+                    self.clean_flows_of_run(&run.mapping(), &serving);
+                }
+                Err(CommitError::Raced) => thread::sleep(Duration::from_millis(5)),
+                Err(e) => {
+                    let doing = format!("delete table inet {}", run.table.id);
+                    return Err(Error::from(e).context(doing));
+                }
+            }
+        }
+        Err(Refusal::Restless { attempts: ATTEMPTS }.into())
     }
 
     /// The kernel that a run has begun on: while something of it is open, the run goes on.
@@ -152,7 +216,7 @@ fn check_conflicts(wanted: &MappingSet, runs: &[Run], running: &[MappingSet]) ->
 
 fn taken_by(service: Service, run: &Run) -> Refusal {
     let pid = run.table.id.pid;
-    let holders = run.owner.map_or(vec![], holders);
+    let holders = holders_of(run);
     let command = run.table.command.as_deref().unwrap_or("its command is not known").to_owned();
     Refusal::RunElsewhere { service, pid, command, holders }
 }

@@ -1,4 +1,4 @@
-//! Which processes have a netlink socket open.
+//! Which processes have a socket open.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,12 @@ const NETFILTER: &str = "12";
 /// others are only seen by root, and only those of the same process namespace.
 pub fn holders(address: u32) -> Vec<Process> {
     let sockets = fs::read_to_string("/proc/thread-self/net/netlink").unwrap_or_default();
-    let Some(inode) = inode(&sockets, address) else { return Vec::new() };
+    inode(&sockets, address).map_or(vec![], holders_of_inode)
+}
+
+/// The processes that have the socket with this inode open, by number; as far as that can be told,
+/// as above.
+pub fn holders_of_inode(inode: u64) -> Vec<Process> {
     let link = format!("socket:[{inode}]");
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -27,6 +32,19 @@ pub fn holders(address: u32) -> Vec<Process> {
     pids.sort_unstable();
     let process = |pid| Process { pid, name: name(pid) };
     pids.into_iter().map(process).collect()
+}
+
+/// Whether anybody has the unix socket with this inode open, in the network namespace of this
+/// thread. Needs no privilege. `None` if it cannot be told.
+pub fn is_open(inode: u64) -> Option<bool> {
+    let sockets = fs::read_to_string("/proc/thread-self/net/unix").ok()?;
+    Some(lists(&sockets, inode))
+}
+
+/// Lines of `Num RefCount Protocol Flags Type St Inode Path` (`unix_seq_show`).
+fn lists(sockets: &str, inode: u64) -> bool {
+    let inode = inode.to_string();
+    sockets.lines().skip(1).any(|line| line.split_whitespace().nth(6) == Some(&inode))
 }
 
 /// Lines of `sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode` (`netlink_native_seq_show`).
@@ -61,6 +79,23 @@ pub fn name(pid: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unix_socket_is_open_until_it_is_closed() {
+        use std::os::fd::AsFd;
+        let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let inode = rustix::fs::fstat(one.as_fd()).unwrap().st_ino;
+        assert_eq!(is_open(inode), Some(true));
+        assert!(holders_of_inode(inode).iter().any(|holder| holder.pid == std::process::id()));
+        drop(one);
+        assert_eq!(is_open(inode), Some(false));
+        drop(other);
+        let sockets = "\
+Num       RefCount Protocol Flags    Type St Inode Path
+0000000000000000: 00000003 00000000 00000000 0001 03 4711 @/tmp/a 4712
+";
+        assert!(lists(sockets, 4711) && !lists(sockets, 4712) && !lists(sockets, 471));
+    }
 
     #[test]
     fn a_socket_is_found_by_its_protocol_and_address() {

@@ -136,6 +136,20 @@ pub fn renounce_privileges() -> Result<(), Error> {
     renounce("an ordinary process")
 }
 
+/// Of all that this process may do, it keeps the administration of its network.
+pub fn keep_the_network_alone() -> Result<(), Error> {
+    empty_bounding_set();
+    let who = "a process that watches over a mapping";
+    let failed = |doing| {
+        move |error: Errno| Error::Become { who: who.to_owned(), doing, error: error.into() }
+    };
+    thread::clear_ambient_capability_set().map_err(failed("clear the ambient capabilities"))?;
+    let (one, none) = (CapabilitySet::NET_ADMIN, CapabilitySet::empty());
+    let sets = CapabilitySets { effective: one, permitted: one, inheritable: none };
+    thread::set_capabilities(None, sets).map_err(failed("drop the capabilities"))?;
+    thread::set_no_new_privs(true).map_err(failed("set no_new_privs"))
+}
+
 /// Needs CAP_SETPCAP, and so comes first. Without it the set stays, and means nothing once
 /// `no_new_privs` is set.
 fn empty_bounding_set() {

@@ -40,6 +40,18 @@ impl Comment {
             Ok(Self(text.into()))
         }
     }
+
+    /// The beginning of a text that is too long. `None` where it cannot be a comment for another
+    /// reason.
+    pub fn shortened(text: &str) -> Option<Self> {
+        const CUT: &str = "…";
+        if text.len() <= COMMENT_MAX {
+            return Self::new(text).ok();
+        }
+        let fits = |&end: &usize| text.is_char_boundary(end);
+        let end = (0..=COMMENT_MAX - CUT.len()).rev().find(fits).unwrap_or(0);
+        Self::new(&format!("{}{CUT}", &text[..end])).ok()
+    }
 }
 
 impl Deref for Comment {

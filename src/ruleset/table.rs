@@ -30,20 +30,56 @@ pub struct RunId {
 /// How long a table lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// Until it is deleted, by anyone.
-    UntilDeleted,
     /// Until the netlink socket that made it is closed; nobody else can change it before
     /// (`NFT_TABLE_F_OWNER`, Linux 5.12).
     Socket,
+    /// Until a process of portmap's deletes it: once the unix socket that the command has inherited
+    /// is closed for the last time. The number is that of its inode; `None` where the table does
+    /// not say, and so nobody looks after it.
+    Supervised { socket: Option<u64> },
 }
 
 /// The table of a run, apart from what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunTable {
     pub id: RunId,
-    /// The command, as the table's comment. A kernel before 5.10 does not keep it.
+    /// The command, cut short where the table's comment has no room for it.
     pub command: Option<Comment>,
     pub lifetime: Lifetime,
+}
+
+/// How the comment of a supervised table begins, and how the number in it ends.
+const WHILE_OPEN: (&str, &str) = ("while socket ", " is open: ");
+
+impl RunTable {
+    /// What the kernel keeps as the table's comment.
+    pub fn comment(&self) -> Option<Comment> {
+        let Lifetime::Supervised { socket: Some(socket) } = self.lifetime else {
+            return self.command.clone();
+        };
+        let (start, end) = WHILE_OPEN;
+        let command = self.command.as_deref().unwrap_or_default();
+        Comment::shortened(&format!("{start}{socket}{end}{command}"))
+    }
+
+    /// From what the kernel has of it.
+    pub fn found(id: RunId, is_owned: bool, comment: Option<&str>) -> Self {
+        let (lifetime, command) = match is_owned {
+            true => (Lifetime::Socket, comment),
+            false => supervised(comment),
+        };
+        let command = command.and_then(|command| Comment::new(command).ok());
+        Self { id, command, lifetime }
+    }
+}
+
+fn supervised(comment: Option<&str>) -> (Lifetime, Option<&str>) {
+    let (start, end) = WHILE_OPEN;
+    let parts = comment.and_then(|comment| comment.strip_prefix(start)?.split_once(end));
+    match parts.and_then(|(socket, command)| Some((socket.parse().ok()?, command))) {
+        Some((socket, command)) => (Lifetime::Supervised { socket: Some(socket) }, Some(command)),
+        None => (Lifetime::Supervised { socket: None }, comment),
+    }
 }
 
 /// A run as it was found in the kernel.
@@ -110,6 +146,29 @@ impl FromStr for RunId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mapping::COMMENT_MAX;
+
+    #[test]
+    fn the_comment_says_how_long_a_table_lives() {
+        let id = RunId { pid: 7, nth: 1 };
+        let command = Comment::new("npm start").ok();
+        for (lifetime, comment) in [
+            (Lifetime::Socket, "npm start"),
+            (Lifetime::Supervised { socket: Some(41) }, "while socket 41 is open: npm start"),
+            (Lifetime::Supervised { socket: None }, "npm start"),
+        ] {
+            let table = RunTable { id, command: command.clone(), lifetime };
+            assert_eq!(table.comment().as_deref(), Some(comment));
+            let is_owned = lifetime == Lifetime::Socket;
+            assert_eq!(RunTable::found(id, is_owned, Some(comment)), table);
+        }
+        let long = Comment::new(&"ä".repeat(COMMENT_MAX / 2)).ok();
+        let lifetime = Lifetime::Supervised { socket: Some(u64::MAX) };
+        let table = RunTable { id, command: long, lifetime };
+        let comment = table.comment().unwrap();
+        assert!(comment.ends_with("ä…"), "{comment}");
+        assert_eq!(RunTable::found(id, false, Some(&comment)).lifetime, lifetime);
+    }
 
     #[test]
     fn names_of_runs_read_back() {

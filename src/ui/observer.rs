@@ -30,6 +30,14 @@ impl Observer for Ui {
                 "the kernel has no connection tracking zones (CONFIG_NF_CONNTRACK_ZONES): UDP clients \
                  that keep sending stay with the trial when its time is up",
             ),
+            Event::RunRemoved(run) => {
+                let command = run.table.command.as_deref().unwrap_or("a command");
+                self.note(format_args!(
+                    "{} is removed: `{command}` has ended, and the process that was to remove it \
+                     was killed",
+                    run.table.id
+                ));
+            }
             Event::FlowsDeleted(flows) if self.is_verbose() => {
                 self.note(format_args!("{flows} outdated UDP flows deleted"));
             }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use portmap::host::listeners::Listening;
 use portmap::kernel::{CommitError, Error, Extent, Kernel, Runs, Snapshot, conntrack};
 use portmap::mapping::{MappingSet, Protocol, Service};
 use portmap::plan::Step;
-use portmap::ruleset::{Lifetime, Map, MapName, Observed, Run, RunTable, Stamp};
+use portmap::ruleset::{Lifetime, Map, MapName, Observed, Run, RunId, RunTable, Stamp};
 
 use crate::model::Model;
 
@@ -264,6 +265,22 @@ impl Kernel for FakeKernel {
         state.runs.push(Run { table: run.clone(), owner: None, observed });
         state.generation += 1;
         Ok(())
+    }
+
+    fn release(&mut self, run: RunId, generation: u32) -> Result<(), CommitError> {
+        let mut state = self.state();
+        if generation != state.generation {
+            return Err(CommitError::Raced);
+        }
+        let before = state.runs.len();
+        state.runs.retain(|there| there.table.id != run);
+        assert_eq!(state.runs.len() + 1, before, "there is no such table");
+        state.generation += 1;
+        Ok(())
+    }
+
+    fn into_inherited(self) -> std::io::Result<OwnedFd> {
+        Ok(std::fs::File::open("/dev/null")?.into())
     }
 
     fn clean_flows(

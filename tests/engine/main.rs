@@ -52,6 +52,7 @@ impl Observer for Diary {
 
     fn event(&self, event: Event<'_>) {
         let line = match event {
+            Event::RunRemoved(run) => format!("removed {}", run.table.id),
             Event::Locked => return,
             Event::Settled(settlement) => settlement.to_string(),
             Event::ConnectionsCut(n) => format!("{n} connections cut"),

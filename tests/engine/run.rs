@@ -2,9 +2,10 @@
 
 use super::*;
 use portmap::engine::{Begun, Cause, Involved, Refusal, RunRequest};
-use portmap::kernel::{CommitError, Kernel};
+use portmap::kernel::CommitError;
 use portmap::mapping::{Comment, Port, PortRange};
-use portmap::ruleset::{Lifetime, Run, RunId, RunTable};
+use portmap::ruleset::{Lifetime, Run, RunId};
+use std::os::unix::net::UnixStream;
 
 fn request(pid: u32) -> RunRequest {
     RunRequest { pid, command: Comment::new("npm start").ok(), lifetime: Lifetime::Socket }
@@ -109,8 +110,58 @@ fn an_old_kernel_says_that_it_cannot() {
     host.kernel.forget_owners();
     let refused = fails(host.begin(7, "80:4000"));
     assert!(matches!(refused.cause(), Cause::Commit(CommitError::NoOwner)), "{refused}");
-    let lasting = RunRequest { lifetime: Lifetime::UntilDeleted, ..request(7) };
-    host.engine().begin_run(&lasting, |_| Ok::<_, Error>(set("80:4000"))).unwrap();
-    let RunTable { lifetime, .. } = host.kernel.clone().runs().unwrap().runs[0].table;
-    assert_eq!(lifetime, Lifetime::UntilDeleted);
+    assert!(refused.lacks_owner());
+}
+
+/// A socket that somebody holds, and its number.
+fn socket() -> (UnixStream, u64) {
+    let (held, _) = UnixStream::pair().unwrap();
+    let number = nix::sys::stat::fstat(&held).unwrap().st_ino;
+    (held, number)
+}
+
+fn supervised(pid: u32, socket: u64) -> RunRequest {
+    RunRequest { lifetime: Lifetime::Supervised { socket: Some(socket) }, ..request(pid) }
+}
+
+#[test]
+fn a_supervised_run_ends_when_its_supervisor_says_so() {
+    let host = Host::with(&["80:3000"]);
+    let ((_one, first), (_other, second)) = (socket(), socket());
+    for (pid, socket, mapping) in [(7, first, "80:4000"), (8, second, "81:4001")] {
+        let request = supervised(pid, socket);
+        host.engine().begin_run(&request, |_| Ok::<_, Error>(set(mapping))).unwrap();
+    }
+    host.engine().end_run(first).unwrap();
+    assert_eq!(host.runs(), ["portmap-run-8 81:4001"]);
+    let (before, after) = host.kernel.cleaned().pop().unwrap();
+    assert_eq!((&*words(&before), &*words(&after)), ("80:4000", "80:3000"));
+    // Somebody else may have been faster.
+    host.engine().end_run(first).unwrap();
+    assert_eq!(host.runs(), ["portmap-run-8 81:4001"]);
+}
+
+#[test]
+fn what_nobody_holds_any_more_is_removed_by_the_next_command() {
+    let host = Host::with(&["80:3000"]);
+    let left_over = || {
+        let (held, number) = socket();
+        let request = supervised(7, number);
+        host.engine().begin_run(&request, |_| Ok::<_, Error>(set("81:4000"))).unwrap();
+        let left_over = |host: &Host| host.engine().status().unwrap().runs[0].is_left_over;
+        assert!(!left_over(&host));
+        host.apply("80:3000 90:3000").unwrap();
+        assert_eq!(host.runs().len(), 1);
+        drop(held);
+        assert!(left_over(&host));
+    };
+    left_over();
+    host.apply("80:3000 90:3000").unwrap();
+    assert_eq!(host.runs().len(), 0, "even if apply has nothing else to do");
+    left_over();
+    host.engine().clear(true).unwrap();
+    assert_eq!(host.runs().len(), 0);
+    left_over();
+    host.begin(8, "81:4001").unwrap();
+    assert_eq!(host.runs(), ["portmap-run-8 81:4001"], "it is in nobody's way");
 }

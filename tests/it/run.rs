@@ -1,14 +1,28 @@
 //! `portmap run`: a mapping that lives exactly as long as a command and what it has left running.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
+use crate::support::old_kernel::STARTS;
 use crate::support::portmap::PROGRAM;
 use crate::support::{Namespace, NoAnswer, World, answer, needs_other_users, wait_until};
+
+/// What ends the mapping with its command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// The kernel.
+    Kernel,
+    /// A process of portmap's, where the kernel cannot.
+    Supervisor,
+}
+
+const EITHER: [By; 2] = [By::Kernel, By::Supervisor];
 
 /// A command under way. It is ended when this is dropped.
 pub struct Run {
@@ -18,10 +32,14 @@ pub struct Run {
 
 impl Run {
     #[track_caller]
-    fn start(command: &mut Command) -> Self {
+    fn start(by: By, command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Self { child, stdout }
+        let mut run = Self { child, stdout };
+        if by == By::Supervisor {
+            while run.line() != STARTS {}
+        }
+        run
     }
 
     fn pid(&self) -> u32 {
@@ -54,11 +72,17 @@ impl Drop for Run {
 }
 
 impl Namespace {
-    fn run_command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.command(PROGRAM);
+    fn run_command(&self, by: By, arguments: &[&str]) -> Command {
+        let mut command = match by {
+            By::Kernel => {
+                let mut command = self.command(PROGRAM);
+                command.arg("run").args(arguments);
+                command
+            }
+            By::Supervisor => self.old_kernel_run(arguments),
+        };
         command.env("PORTMAP_STATE_DIR", self.dir().join("state"));
         command.env_remove("PORT").env_remove("SUDO_UID");
-        command.arg("run").args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command
     }
@@ -66,7 +90,12 @@ impl Namespace {
     /// Starts it, and returns when the command has said `ready`.
     #[track_caller]
     pub fn start_run(&self, arguments: &[&str]) -> Run {
-        let mut run = Run::start(&mut self.run_command(arguments));
+        self.start_run_by(By::Kernel, arguments)
+    }
+
+    #[track_caller]
+    fn start_run_by(&self, by: By, arguments: &[&str]) -> Run {
+        let mut run = Run::start(by, &mut self.run_command(by, arguments));
         assert_eq!(run.line(), "ready", "{arguments:?}");
         run
     }
@@ -97,12 +126,16 @@ const REFUSED: Result<String, NoAnswer> = Err(NoAnswer::Refused);
 
 #[test]
 fn a_mapping_lives_as_long_as_its_command() {
+    EITHER.into_iter().for_each(a_mapping_lives_as_long_as_its_command_by);
+}
+
+fn a_mapping_lives_as_long_as_its_command_by(by: By) {
     let world = World::new();
     let (host, client) = (&world.host, &world.client);
     let _app = host.serve("app", 8000);
 
     for end in ["input", "SIGTERM", "SIGKILL"] {
-        let run = host.start_run(&waiting(&["80:8000", "80/udp:8000", "--user", "root"]));
+        let run = host.start_run_by(by, &waiting(&["80:8000", "80/udp:8000", "--user", "root"]));
         assert_eq!(host.tables(), [format!("portmap-run-{}", run.pid())]);
         for to in ["192.0.2.1:80", "[2001:db8::1]:80"] {
             assert_eq!((client.tcp_ask(to), host.tcp_ask(to)), (answer("app"), answer("app")));
@@ -122,10 +155,14 @@ fn a_mapping_lives_as_long_as_its_command() {
 
 #[test]
 fn exit_status_and_signals_are_the_commands_own() {
+    EITHER.into_iter().for_each(exit_status_and_signals_are_the_commands_own_by);
+}
+
+fn exit_status_and_signals_are_the_commands_own_by(by: By) {
     let host = Namespace::new();
     let run = |script: &str| {
         let arguments = ["80:8000", "--user", "root", "--", "sh", "-c", script];
-        Run::start(&mut host.run_command(&arguments)).ends()
+        Run::start(by, &mut host.run_command(by, &arguments)).ends()
     };
     assert_eq!(run("exit 7").code(), Some(7));
     assert_eq!(run("kill -USR1 $$").signal(), Some(Signal::SIGUSR1 as i32));
@@ -133,15 +170,10 @@ fn exit_status_and_signals_are_the_commands_own() {
     let ignored = r#"set -- $(grep SigIgn /proc/$$/status); exit $(( (0x$2 >> 12) & 1 ))"#;
     assert_eq!(run(ignored).code(), Some(0));
     // There is no process between the command and who started it.
-    let mut parent = host.start_run(&[
-        "80:8000",
-        "--user",
-        "root",
-        "--",
-        "sh",
-        "-c",
-        "echo ready; echo $$ $PPID",
-    ]);
+    let mut parent = host.start_run_by(
+        by,
+        &["80:8000", "--user", "root", "--", "sh", "-c", "echo ready; echo $$ $PPID"],
+    );
     assert_eq!(parent.line(), format!("{} {}", parent.pid(), std::process::id()));
 
     let unknown = host.portmap(["run", "80:8000", "--user", "root", "--", "/no/such"]).run();
@@ -155,16 +187,21 @@ fn exit_status_and_signals_are_the_commands_own() {
 
 #[test]
 fn what_a_command_leaves_running_keeps_the_mapping() {
+    EITHER.into_iter().for_each(what_a_command_leaves_running_keeps_the_mapping_by);
+}
+
+fn what_a_command_leaves_running_keeps_the_mapping_by(by: By) {
     let host = Namespace::new();
     let script = "setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo ready; echo $!";
-    let mut run = host.start_run(&["80:8000", "--user", "root", "--", "sh", "-c", script]);
+    let mut run = host.start_run_by(by, &["80:8000", "--user", "root", "--", "sh", "-c", script]);
     let left: u32 = run.line().parse().unwrap();
     let (pid, status) = (run.pid(), run.ends());
     assert!(status.success());
 
     let status = host.status();
     let [found] = &status["runs"].as_array().unwrap()[..] else { panic!("{status}") };
-    assert_eq!((&found["pid"], &found["supervised"]), (&pid.into(), &false.into()));
+    assert_eq!((&found["pid"], &found["left_over"]), (&pid.into(), &false.into()));
+    assert_eq!(found["supervised"], by == By::Supervisor);
     assert_eq!(found["processes"], serde_json::json!([{ "pid": left, "name": "sleep" }]));
     assert_eq!(found["mappings"][0]["to"], 8000);
     // Who is in the way is who holds it now, and not a number that may be another's by now.
@@ -177,9 +214,14 @@ fn what_a_command_leaves_running_keeps_the_mapping() {
 
 #[test]
 fn a_hundred_runs_leave_nothing_behind() {
+    EITHER.into_iter().for_each(a_hundred_runs_leave_nothing_behind_by);
+}
+
+fn a_hundred_runs_leave_nothing_behind_by(by: By) {
     let host = Namespace::new();
     for _ in 0..100 {
-        let run = Run::start(&mut host.run_command(&["80", "--user", "root", "--", "true"]));
+        let run =
+            Run::start(by, &mut host.run_command(by, &["80", "--user", "root", "--", "true"]));
         // The one before may have the port still: the kernel is behind by a moment.
         if !run.ends().success() {
             host.has_no_runs_soon();
@@ -191,12 +233,16 @@ fn a_hundred_runs_leave_nothing_behind() {
 
 #[test]
 fn the_command_has_no_privileges() {
+    EITHER.into_iter().for_each(the_command_has_no_privileges_by);
+}
+
+fn the_command_has_no_privileges_by(by: By) {
     needs_other_users();
     let host = Namespace::new();
     // As sudo does it. `daemon` is user and group 1 everywhere.
-    let mut command = host.run_command(&waiting(&["80:8000"]));
+    let mut command = host.run_command(by, &waiting(&["80:8000"]));
     command.env("SUDO_UID", "1").env("SUDO_GID", "1").env("HOME", "/root").env("PORT", "9");
-    let mut run = Run::start(&mut command);
+    let mut run = Run::start(by, &mut command);
     assert_eq!(run.line(), "ready");
     let status = std::fs::read_to_string(format!("/proc/{}/status", run.pid())).unwrap();
     let field = |name: &str| {
@@ -212,7 +258,7 @@ fn the_command_has_no_privileges() {
 
     // Named, and with the variables that go with it.
     let script = "echo ready; id -un; echo $USER $LOGNAME $PORTMAP_PORTS; echo $HOME";
-    let mut run = host.start_run(&["80:8000", "--user", "nobody", "--", "sh", "-c", script]);
+    let mut run = host.start_run_by(by, &["80:8000", "--user", "nobody", "--", "sh", "-c", script]);
     assert_eq!(run.line(), "nobody");
     assert_eq!(run.line(), "nobody nobody 80/tcp:8000");
     assert_ne!(run.line(), "/root");
@@ -227,6 +273,7 @@ fn the_command_has_no_privileges() {
 
 #[test]
 fn a_service_needs_one_capability_and_no_root() {
+    let by = By::Kernel;
     needs_other_users();
     let host = Namespace::new();
     // As systemd does with `User=` and `AmbientCapabilities=CAP_NET_ADMIN`. The program is copied:
@@ -236,7 +283,7 @@ fn a_service_needs_one_capability_and_no_root() {
     command.args(["--reuid=1", "--regid=1", "--clear-groups", "--bounding-set=-all,+net_admin"]);
     command.args(["--inh-caps=-all,+net_admin", "--ambient-caps=+net_admin"]).arg(program);
     command.arg("run").args(waiting(&["80:8000"])).env("SUDO_UID", "7");
-    let mut run = Run::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+    let mut run = Run::start(by, command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     assert_eq!(run.line(), "ready");
     assert_eq!(host.tables(), [format!("portmap-run-{}", run.pid())]);
     let status = std::fs::read_to_string(format!("/proc/{}/status", run.pid())).unwrap();
@@ -278,6 +325,7 @@ fn deletion(name: &str) -> String {
 
 #[test]
 fn the_inherited_socket_is_of_no_use_to_the_command() {
+    let by = By::Kernel;
     needs_other_users();
     let host = Namespace::new();
     // Finds the socket, sends what it is told to, and prints the error of the answer.
@@ -291,7 +339,7 @@ fn the_inherited_socket_is_of_no_use_to_the_command() {
         read end"#;
     for (user, errno) in [("nobody", "-1"), ("root", "0")] {
         let arguments = ["80:8000", "--user", user, "--", "bash", "-c", script];
-        let mut run = host.start_run(&arguments);
+        let mut run = host.start_run_by(by, &arguments);
         let table = format!("portmap-run-{}", run.pid());
         let message = deletion(&table);
         writeln!(run.child.stdin.as_mut().unwrap(), "{message}").unwrap();
@@ -303,17 +351,21 @@ fn the_inherited_socket_is_of_no_use_to_the_command() {
 
 #[test]
 fn the_command_learns_its_port() {
+    EITHER.into_iter().for_each(the_command_learns_its_port_by);
+}
+
+fn the_command_learns_its_port_by(by: By) {
     let host = Namespace::new();
     host.apply("ports: { 80: 3000, 81: 3001 }");
     let _busy = host.serve("busy", 3002);
     let show = "echo ready; echo ${PORT-none} $PORTMAP_PORTS";
     let seen = |mappings: &[&str], port: Option<&str>| {
         let arguments = [mappings, &["--user", "root", "--", "sh", "-c", show]].concat();
-        let mut command = host.run_command(&arguments);
+        let mut command = host.run_command(by, &arguments);
         if let Some(port) = port {
             command.env("PORT", port);
         }
-        let mut run = Run::start(&mut command);
+        let mut run = Run::start(by, &mut command);
         assert_eq!(run.line(), "ready");
         let line = run.line();
         run.ends();
@@ -340,6 +392,10 @@ fn the_command_learns_its_port() {
 
 #[test]
 fn a_run_takes_precedence_and_is_left_alone() {
+    EITHER.into_iter().for_each(a_run_takes_precedence_and_is_left_alone_by);
+}
+
+fn a_run_takes_precedence_and_is_left_alone_by(by: By) {
     let world = World::new();
     let (host, client) = (&world.host, &world.client);
     let _apps = [host.serve("file", 3000), host.serve("run", 8000), host.serve("new", 3001)];
@@ -348,12 +404,11 @@ fn a_run_takes_precedence_and_is_left_alone() {
     let udp = client.udp_client(5000, "192.0.2.1:80");
     assert_eq!((ask(), udp.ask()), ([answer("file"), answer("file")], answer("file")));
 
-    let mut command = host.run_command(&waiting(&["80:8000", "80/udp:8000", "--user", "root"]));
-    let mut run = Run::start(command.stderr(Stdio::piped()));
+    let mut command = host.run_command(by, &waiting(&["80:8000", "80/udp:8000", "--user", "root"]));
+    let mut run = Run::start(by, command.stderr(Stdio::piped()));
     assert_eq!(run.line(), "ready");
     let mut stderr = BufReader::new(run.child.stderr.take().unwrap()).lines();
-    let said = stderr.next().unwrap().unwrap();
-    assert!(said.contains("80/tcp -> 3000"), "{said}");
+    assert!(stderr.any(|said| said.unwrap().contains("precedence over 80/tcp -> 3000")));
     let table = format!("portmap-run-{}", run.pid());
 
     // The same client too, though connection tracking knows it.
@@ -364,7 +419,9 @@ fn a_run_takes_precedence_and_is_left_alone() {
     host.portmap(["rollback"]).run().succeeds();
     assert_eq!(ask(), [answer("run"), answer("run")]);
     host.portmap(["clear"]).run().succeeds();
-    host.nft("flush ruleset");
+    if by == By::Kernel {
+        host.nft("flush ruleset");
+    }
     assert_eq!(ask(), [answer("run"), answer("run")]);
     assert_eq!(host.tables(), [table.as_str()]);
     let shown = host.portmap(["status"]).run().succeeds();
@@ -378,21 +435,121 @@ fn a_run_takes_precedence_and_is_left_alone() {
 
 #[test]
 fn a_port_belongs_to_one_run() {
+    EITHER.into_iter().for_each(a_port_belongs_to_one_run_by);
+}
+
+fn a_port_belongs_to_one_run_by(by: By) {
     let host = Namespace::new();
-    let first = host.start_run(&waiting(&["80:8000", "--user", "root"]));
+    let first = host.start_run_by(by, &waiting(&["80:8000", "--user", "root"]));
     let second = host.portmap(["run", "79-80:8001-8002", "--user", "root", "--", "true"]).run();
     let second = second.fails_with(1).says(&format!("process {}", first.pid()));
     second.says("sh -c echo ready; read end").says(&format!("`kill {}`", first.pid()));
-    let other = host.start_run(&waiting(&["80/udp:8000", "--user", "root"]));
+    let other = host.start_run_by(by, &waiting(&["80/udp:8000", "--user", "root"]));
     assert_eq!(host.tables().len(), 2);
     drop((first, other));
     host.has_no_runs_soon();
 
     // However they race: all begin at once, and exactly one has it. They are started by this
     // thread, as a command dies with the one that started it.
-    let start = |_| Run::start(&mut host.run_command(&waiting(&["80", "--user", "root"])));
+    let start = |_| Run::start(by, &mut host.run_command(by, &waiting(&["80", "--user", "root"])));
     let all: Vec<_> = (0..8).map(start).collect();
     let begun: Vec<_> =
         all.into_iter().filter_map(|mut run| (run.line() == "ready").then_some(run)).collect();
     assert_eq!((begun.len(), host.tables().len()), (1, 1));
+}
+
+/// The process that watches over the mapping of a run. It keeps no file by which it could be found,
+/// but its environment names the host's directory, and it is in a session of its own.
+#[track_caller]
+fn supervisor(host: &Namespace) -> Pid {
+    let dir = host.dir().as_os_str().as_bytes();
+    let is_ours = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let named = environment.windows(dir.len()).any(|part| part == dir);
+        // ppid and session are the second and the fourth behind the name.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let session = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(3));
+        named
+            && session.is_some_and(|session| session != std::process::id().to_string())
+            && session != own_session().as_deref()
+    };
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let found: Vec<i32> = pids.filter(is_ours).collect();
+    let [pid] = found[..] else { panic!("{found:?}") };
+    Pid::from_raw(pid)
+}
+
+fn own_session() -> Option<String> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    stat.rsplit(") ").next()?.split(' ').nth(3).map(str::to_owned)
+}
+
+#[test]
+fn a_supervisor_has_one_privilege_and_nothing_else() {
+    let host = Namespace::new();
+    let mut run = host.run_command(By::Supervisor, &waiting(&["80:8000", "--user", "root"]));
+    let mut run = Run::start(By::Supervisor, run.stderr(Stdio::piped()).process_group(0));
+    assert_eq!(run.line(), "ready");
+    let mut said = BufReader::new(run.child.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().contains("Linux 5.12")));
+
+    let supervisor = supervisor(&host);
+    let status = fs::read_to_string(format!("/proc/{supervisor}/status")).unwrap();
+    // CAP_NET_ADMIN is 12.
+    for line in ["CapPrm:\t0000000000001000", "CapEff:\t0000000000001000", "NoNewPrivs:\t1"] {
+        assert!(status.contains(line), "{line} in {status}");
+    }
+    let open = fs::read_dir(format!("/proc/{supervisor}/fd")).unwrap().flatten();
+    let mut open: Vec<_> = open.map(|entry| fs::read_link(entry.path()).unwrap()).collect();
+    open.sort();
+    let [null @ .., line] = &open[..] else { panic!("{open:?}") };
+    assert!(line.to_str().unwrap().starts_with("socket:["), "{open:?}");
+    assert_eq!((null.len(), null.iter().all(|file| file == "/dev/null")), (3, true), "{open:?}");
+
+    // What is meant for the command and its group does not reach it.
+    for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGTERM] {
+        kill(supervisor, signal).unwrap();
+    }
+    assert_eq!(host.tables().len(), 1);
+    killpg(Pid::from_raw(run.pid() as i32), Signal::SIGTERM).unwrap();
+    run.ends();
+    host.has_no_runs_soon();
+    wait_until("the supervisor has ended", || kill(supervisor, None).is_err());
+}
+
+#[test]
+fn what_a_killed_supervisor_leaves_over_is_said_and_removed() {
+    let host = Namespace::new();
+    host.apply("ports: { 90: 3000 }");
+    let left_over = || {
+        let arguments = waiting(&["80:8000", "--user", "root"]);
+        let run = host.start_run_by(By::Supervisor, &arguments);
+        kill(supervisor(&host), Signal::SIGKILL).unwrap();
+        // The mapping lives on with its command all the same.
+        host.apply("ports: { 90: 3000 }");
+        assert_eq!(host.status()["runs"][0]["left_over"], false);
+        let refused = host.portmap(["run", "80:8001", "--user", "root", "--", "true"]).run();
+        refused.fails_with(1).says(&format!("process {}", run.pid()));
+        let table = format!("portmap-run-{}", run.pid());
+        run.kill(Signal::SIGKILL);
+        run.ends();
+        let status = host.status();
+        assert_eq!(status["runs"][0]["left_over"], true, "{status}");
+        assert_eq!(status["runs"][0]["processes"], serde_json::json!([]));
+        let text = host.portmap(["status"]).run().succeeds();
+        text.says(&format!("{table} is left over"));
+        table
+    };
+    let rules = host.file("rules.yaml", "ports: { 90: 3000 }");
+    for command in [
+        &["apply", rules.to_str().unwrap()][..],
+        &["run", "80:8001", "--user", "root", "--", "true"],
+        &["clear"],
+    ] {
+        let table = left_over();
+        let done = host.portmap(command).run().succeeds();
+        done.says(&format!("{table} is removed"));
+        assert!(!host.tables().contains(&table), "{command:?}");
+    }
 }

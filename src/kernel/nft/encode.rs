@@ -12,7 +12,8 @@ use super::sets;
 use crate::kernel::netlink::wire::Writer;
 use crate::plan::Step;
 use crate::ruleset::{
-    ChainName, Counter, GATE, HookPoint, Kind, Lifetime, MapName, Policy, Rule, RunTable, TableName,
+    ChainName, Counter, GATE, HookPoint, Kind, Lifetime, MapName, Policy, Rule, RunId, RunTable,
+    TableName,
 };
 
 /// All messages of `steps` in our table, for a ruleset at `generation`.
@@ -24,10 +25,16 @@ pub fn batch(steps: &[Step], generation: u32) -> Batch {
 pub fn run(run: &RunTable, steps: &[Step], generation: u32) -> Batch {
     let flags = match run.lifetime {
         Lifetime::Socket => TABLE_OWNER,
-        Lifetime::UntilDeleted => 0,
+        Lifetime::Supervised { .. } => 0,
     };
-    let comment = run.command.as_deref().map(str::to_owned);
+    let comment = run.comment().as_deref().map(str::to_owned);
     whole(Place { name: TableName::Run(run.id), flags, comment }, steps, generation)
+}
+
+/// The messages that delete it.
+pub fn run_over(id: RunId, generation: u32) -> Batch {
+    let place = Place { name: TableName::Run(id), ..Place::default() };
+    whole(place, &[Step::DeleteTable], generation)
 }
 
 /// All messages that make a table of the guard's, which lives with its socket.

@@ -9,8 +9,7 @@ use super::sets;
 use crate::kernel::Error;
 use crate::kernel::netlink::socket::Socket;
 use crate::kernel::netlink::wire::text;
-use crate::mapping::Comment;
-use crate::ruleset::{Lifetime, Observed, Run, RunId, RunTable, TableName};
+use crate::ruleset::{Observed, Run, RunId, RunTable, TableName};
 
 /// All of them, by name. Not one moment of them unless the generation before and after is the same.
 pub fn runs(socket: &mut Socket) -> Result<Vec<Run>, Error> {
@@ -29,24 +28,19 @@ pub fn runs(socket: &mut Socket) -> Result<Vec<Run>, Error> {
 /// `None` if it has gone meanwhile.
 fn run(socket: &mut Socket, id: RunId) -> Result<Option<Run>, Error> {
     let mut observed = Observed::default();
-    let mut table = RunTable { id, command: None, lifetime: Lifetime::UntilDeleted };
+    let mut table = None;
     let mut owner = None;
     let mut source = Source::new(socket, TableName::Run(id));
     let present = source.head(|head| {
         let Head { flags, userdata, .. } = head;
         owner = head.owner;
-        if flags & TABLE_OWNER != 0 {
-            table.lifetime = Lifetime::Socket;
-        }
         if flags & !TABLE_OWNER != 0 {
             observed.foreign.push(format!("flags {flags:#x}"));
         }
         let comment = userdata.and_then(|data| sets::read_comment(data).ok().flatten());
-        table.command = comment.and_then(|comment| Comment::new(comment).ok());
+        table = Some(RunTable::found(id, flags & TABLE_OWNER != 0, comment));
     })?;
-    if !present {
-        return Ok(None);
-    }
+    let Some(table) = table.filter(|_| present) else { return Ok(None) };
     source.content(Extent::Whole, &mut observed)?;
     Ok(Some(Run { table, owner, observed }))
 }

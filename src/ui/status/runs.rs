@@ -24,6 +24,8 @@ pub struct RunJson {
     processes: Vec<ProcessJson>,
     /// Whether the kernel removes the mapping by itself, or a process of portmap's does.
     supervised: bool,
+    /// Whether the command has ended, and the mapping is there all the same.
+    left_over: bool,
     mappings: Vec<Entry>,
 }
 
@@ -45,7 +47,7 @@ struct ProcessJson {
 
 impl From<&RunStatus> for RunJson {
     fn from(status: &RunStatus) -> Self {
-        let RunStatus { run, holders } = status;
+        let RunStatus { run, holders, is_left_over } = status;
         let mapping = run.mapping();
         let entry = |m: &Mapping| {
             let counter = count(run, m);
@@ -65,6 +67,7 @@ impl From<&RunStatus> for RunJson {
                 .iter()
                 .map(|holder| ProcessJson { pid: holder.pid, name: holder.name.clone() })
                 .collect(),
+            left_over: *is_left_over,
             supervised: run.table.lifetime != Lifetime::Socket,
             mappings: mapping.iter().map(entry).collect(),
         }
@@ -81,6 +84,13 @@ impl Ui {
         self.gap()?;
         self.say(HEADING)?;
         self.table(&table(runs))?;
+        for left in runs.iter().filter(|status| status.is_left_over) {
+            self.warn(format_args!(
+                "{} is left over: its command has ended, and the process that was to remove it \
+                 was killed; the next `portmap apply`, `run` or `clear` removes it",
+                left.run.table.id
+            ));
+        }
         for foreign in runs.iter().flat_map(|status| &status.run.observed.foreign) {
             self.warn(format_args!("not as portmap makes it: {foreign}"));
         }

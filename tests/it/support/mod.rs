@@ -4,7 +4,8 @@
 //! - [`world`]: a host with clients around it, joined by veth pairs;
 //! - [`net`]: servers that say who they are, clients that ask;
 //! - [`process`]: servers that are processes of other users;
-//! - [`portmap`]: the program under test, run on a host;
+//! - [`portmap`]: the program under test, run on a host; [`old_kernel`]: `portmap run` where the
+//!   kernel can do less;
 //! - [`arbitrary`]: any mapping; [`model`]: the kernel's part, without a kernel (tests/engine has it
 //!   behind the program's own door);
 //! - [`record`]: what a long run has counted;
@@ -16,6 +17,7 @@ mod boot;
 pub mod model;
 pub mod namespace;
 pub mod net;
+pub mod old_kernel;
 pub mod portmap;
 pub mod process;
 pub mod record;

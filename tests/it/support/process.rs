@@ -52,10 +52,8 @@ impl Namespace {
     pub fn try_serve_as(&self, uid: u32, name: &str, ports: &[u16]) -> Option<ServerProcess> {
         needs_other_users();
         let (line, theirs) = UnixStream::pair().unwrap();
-        let part = this_module("a_server");
         let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
-        let mut command: Command = self.command(env::current_exe().unwrap());
-        command.args([&part, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+        let mut command = this_program(self, module_path!(), "a_server");
         command.env(VARIABLE, format!("{uid} {name} {}", ports.join(" ")));
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::inherit());
         let child = command.spawn().unwrap();
@@ -74,10 +72,14 @@ impl Namespace {
 const LISTENS: &[u8; 1] = b"l";
 const TAKEN: &[u8; 1] = b"t";
 
-/// The name of a test of this module, as this program knows it.
-fn this_module(test: &str) -> String {
-    let (_, module) = module_path!().split_once("::").expect("a module of a crate");
-    format!("{module}::{test}")
+/// This program once more, as a process that is nothing but a part of a test: the function of this
+/// name in a module.
+pub(super) fn this_program(host: &Namespace, module: &str, part: &str) -> Command {
+    let (_, module) = module.split_once("::").expect("a module of a crate");
+    let mut command = host.command(env::current_exe().unwrap());
+    command.arg(format!("{module}::{part}"));
+    command.args(["--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+    command
 }
 
 #[test]
