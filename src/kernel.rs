@@ -28,6 +28,7 @@ use crate::firewall::Rulesets;
 use crate::host::listeners::Listening;
 use crate::kernel::netlink::socket::{Answer, Socket};
 use crate::kernel::nft::batch::Batch;
+use crate::kernel::nft::moment::consistent;
 use crate::kernel::nft::{encode, explain, read, runs};
 use crate::mapping::{MappingSet, Protocol};
 use crate::plan::Step;
@@ -137,28 +138,6 @@ impl Netlink {
         Ok(Self { socket: Socket::open()? })
     }
 
-    /// What is read, and the one generation of the whole ruleset at which it was.
-    fn consistent<T>(
-        &mut self,
-        mut read: impl FnMut(&mut Socket) -> Result<T, Error>,
-    ) -> Result<(u32, T), Error> {
-        let mut generation = self.generation()?;
-        for _ in 0..ATTEMPTS {
-            let found = read(&mut self.socket);
-            let now = self.generation()?;
-            match found {
-                Ok(found) if now == generation => return Ok((generation, found)),
-                // What a dump failed with while the ruleset moved says nothing: a set that was
-                // listed may be gone.
-                Err(error) if now == generation && !matches!(error, Error::Interrupted) => {
-                    return Err(error);
-                }
-                _ => generation = now,
-            }
-        }
-        Err(Error::Restless)
-    }
-
     fn send(
         &mut self,
         mut batch: Batch,
@@ -203,7 +182,8 @@ impl Kernel for Netlink {
     }
 
     fn snapshot(&mut self, extent: Extent) -> Result<Snapshot, Error> {
-        let (generation, table) = self.consistent(|socket| read::table(socket, extent))?;
+        let (generation, table) =
+            consistent(&mut self.socket, |socket| read::table(socket, extent))?;
         Ok(Snapshot { generation, table })
     }
 
@@ -212,7 +192,7 @@ impl Kernel for Netlink {
     }
 
     fn runs(&mut self) -> Result<Runs, Error> {
-        let (generation, runs) = self.consistent(runs::runs)?;
+        let (generation, runs) = consistent(&mut self.socket, runs::runs)?;
         Ok(Runs { generation, runs })
     }
 

@@ -12,9 +12,9 @@ use nix::libc;
 use super::netlink::socket::{Request, Socket};
 use super::netlink::wire::{Attrs, Malformed, Message, Writer, be_u32, be_u64, text};
 use super::nft::abi::*;
+use super::nft::moment::consistent;
 use super::nft::query::nft_type;
-use super::nft::read::generation;
-use super::{ATTEMPTS, Error, links};
+use super::{Error, links};
 use crate::firewall::{
     Backend, BaseChain, Chain, Family, Hook, Kind, Rule, Rulesets, Table, has_rules_beneath,
 };
@@ -35,7 +35,7 @@ type Tables = BTreeMap<(u8, String), Table>;
 ///
 /// [`Error::Restless`] if it keeps changing; without CAP_NET_ADMIN the kernel refuses.
 pub fn read() -> Result<Rulesets, Error> {
-    let tables = consistent(&mut Socket::open()?)?;
+    let (_, tables) = consistent(&mut Socket::open()?, tables)?;
     let devices = match has_rules_beneath(&tables) {
         true => links::devices()?,
         false => BTreeMap::new(),
@@ -51,8 +51,14 @@ pub fn read() -> Result<Rulesets, Error> {
 /// As of [`read`].
 pub fn translations_of_others() -> Result<Rulesets, Error> {
     let mut socket = Socket::open()?;
+    let (_, is_there) = consistent(&mut socket, has_translations_of_others)?;
+    let tables = if is_there { consistent(&mut socket, tables)?.1 } else { Vec::new() };
+    Ok(Rulesets { tables, ..Rulesets::default() })
+}
+
+fn has_translations_of_others(socket: &mut Socket) -> Result<bool, Error> {
     let mut is_there = false;
-    dump(&mut socket, (libc::NFT_MSG_GETCHAIN, 0), &[], |message| {
+    dump(socket, (libc::NFT_MSG_GETCHAIN, 0), &[], |message| {
         let attrs = message.attrs()?;
         let kind = attrs.find(NFTA_CHAIN_TYPE)?.map(text).transpose()?;
         let table = text(attrs.find(NFTA_CHAIN_TABLE)?.ok_or(Malformed)?)?;
@@ -63,25 +69,7 @@ pub fn translations_of_others() -> Result<Rulesets, Error> {
         is_there |= kind == Some("nat") && is_before && table != TABLE;
         Ok(())
     })?;
-    let tables = if is_there { consistent(&mut socket)? } else { Vec::new() };
-    Ok(Rulesets { tables, ..Rulesets::default() })
-}
-
-/// All tables as they were at one generation.
-fn consistent(socket: &mut Socket) -> Result<Vec<Table>, Error> {
-    let mut before = generation(socket)?;
-    for _ in 0..ATTEMPTS {
-        let tables = tables(socket);
-        let now = generation(socket)?;
-        match tables {
-            Ok(tables) if now == before => return Ok(tables),
-            Err(error) if now == before && !matches!(error, Error::Interrupted) => {
-                return Err(error);
-            }
-            _ => before = now,
-        }
-    }
-    Err(Error::Restless)
+    Ok(is_there)
 }
 
 /// Asks for all objects of a kind, of a family or (0) of all.

@@ -14,6 +14,7 @@ pub mod encode;
 pub mod explain;
 mod expr;
 mod interval;
+pub mod moment;
 pub mod query;
 pub mod read;
 mod rule;

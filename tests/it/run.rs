@@ -5,9 +5,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use portmap::kernel::{Kernel, Netlink};
+use portmap::mapping::{Mapping, MappingSet, Port, Protocol, Service, Target};
+use portmap::plan::plan;
+use portmap::ruleset::{Lifetime, RunId, RunTable, desired};
 
 use crate::support::old_kernel::STARTS;
 use crate::support::portmap::PROGRAM;
@@ -552,4 +557,42 @@ fn what_a_killed_supervisor_leaves_over_is_said_and_removed() {
         done.says(&format!("{table} is removed"));
         assert!(!host.tables().contains(&table), "{command:?}");
     }
+}
+
+/// A table that goes with its socket moves no generation.
+#[test]
+fn what_goes_while_it_is_read_is_no_error() {
+    let host = Namespace::new();
+    host.apply("ports: { 90: 3000 }");
+    let port = |number| Port::new(number).unwrap();
+    let service = Service { protocol: Protocol::Tcp, port: port(80) };
+    let mapping = MappingSet::new(vec![Mapping::new(service, Target::new(port(3000)))]);
+    let steps = plan(Some(&desired(&mapping, None, None)), None);
+    let table =
+        RunTable { id: RunId { pid: 7, nth: 1 }, command: None, lifetime: Lifetime::Socket };
+    let come_and_go = || {
+        for _ in 0..300 {
+            let mut kernel = Netlink::open().unwrap();
+            let generation = kernel.generation().unwrap();
+            kernel.hold(&table, &steps, generation).unwrap();
+        }
+    };
+    let read = || {
+        let mut kernel = Netlink::open()?;
+        for run in kernel.runs()?.runs {
+            assert_eq!(run.mapping(), mapping);
+        }
+        kernel.translations_of_others().map(drop)
+    };
+    host.run(|| {
+        thread::scope(|scope| {
+            let others = scope.spawn(come_and_go);
+            let mut outcome = Ok(());
+            while outcome.is_ok() && !others.is_finished() {
+                outcome = read();
+            }
+            outcome
+        })
+    })
+    .unwrap();
 }

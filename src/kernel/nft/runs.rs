@@ -42,5 +42,9 @@ fn run(socket: &mut Socket, id: RunId) -> Result<Option<Run>, Error> {
     })?;
     let Some(table) = table.filter(|_| present) else { return Ok(None) };
     source.content(Extent::Whole, &mut observed)?;
+    // It goes with its socket, at a moment of its own: then what was read is a part of it.
+    if !source.head(|_| {})? {
+        return Ok(None);
+    }
     Ok(Some(Run { table, owner, observed }))
 }
