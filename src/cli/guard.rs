@@ -9,8 +9,8 @@ use clap::Args;
 /// for as long as it would have. A mapping that is not in the history is not guarded. Where another
 /// program keeps removing the table, the guard says which, and waits longer and longer.
 ///
-/// It also keeps the kernel's address translation alive, in a table of its own without any rule, so
-/// that established connections live on while the mapping is gone.
+/// It also keeps the kernel's address translation at work, by one rule without effect in a table of
+/// its own, so that established connections live on while the mapping is gone.
 ///
 /// `systemctl enable --now portmap-nft-guard` has systemd run it, and `journalctl -u
 /// portmap-nft-guard` shows what it has put back. It ends with SIGTERM or Ctrl-C.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{JSON_VERSION, Ui, json};
 use crate::engine::{self, Mended, name};
+use crate::formats::diagnostic::Diagnostic;
 use crate::host::holders::Process;
 use crate::mapping::{GenerationId, Point};
 
@@ -59,6 +60,8 @@ struct Document {
     took_milliseconds: Option<f64>,
     next_attempt_seconds: Option<f64>,
     message: String,
+    /// What failed beside it.
+    warnings: Vec<Diagnostic>,
 }
 
 #[derive(Serialize)]
@@ -70,7 +73,8 @@ struct ProcessJson {
 impl Ui {
     pub fn guard(&self, told: Told<'_>) -> Result<()> {
         if self.is_json() {
-            let text = json::line(&document(told)).context("write JSON")?;
+            let document = Document { warnings: self.take_warnings(), ..document(told) };
+            let text = json::line(&document).context("write JSON")?;
             return self.print(format_args!("{text}\n"));
         }
         match told {
