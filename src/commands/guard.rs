@@ -189,9 +189,10 @@ impl Guard<'_> {
 
     fn mend(&mut self) -> Result<()> {
         let mended = self.engine.mend(&mut self.vigil, &mut self.witness);
-        let took = self.heard.elapsed();
         match mended {
             Ok(Some(mended)) => {
+                let done = mended.change.committed_at.unwrap_or_else(Instant::now);
+                let took = done.saturating_duration_since(self.heard);
                 self.pace.count(Instant::now());
                 if let Some(guarding) = &self.guarding {
                     guarding.record_repair();

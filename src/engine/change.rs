@@ -3,6 +3,7 @@
 //! mapping to start from.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use super::error::{Context, Effect, Error, Result};
 use super::observer::{Event, Observer, timed};
@@ -221,6 +222,7 @@ impl<K: Kernel> Session<'_, K> {
             }
             return Err(error);
         }
+        change.committed_at = Some(Instant::now());
         // Before the record is finished: the next command cleans up after one that is killed here.
         self.clean_up_flows(&goal, &layers);
         if redirects {

@@ -1,7 +1,7 @@
 //! What a change has done, or would do.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -29,6 +29,8 @@ pub struct Change {
     /// Whether anything is committed to the kernel, even if only the number of the generation, or
     /// the removal of what an expired trial has left.
     pub is_committed: bool,
+    /// When the kernel began to do it.
+    pub committed_at: Option<Instant>,
     /// Whether the kernel does something else after, or does it by a table that is repaired.
     pub has_effect: bool,
     /// What is on trial then, and for how long.
@@ -55,6 +57,7 @@ impl Change {
             after: serving,
             generation,
             is_committed: false,
+            committed_at: None,
             has_effect: false,
             trial: None,
             foreign: Vec::new(),

@@ -56,7 +56,7 @@ struct Document {
     by: Option<ProcessJson>,
     /// How the table was changed; null if it was removed.
     damage: Option<String>,
-    /// From the kernel's message to the end of the repair.
+    /// From the kernel's message to the commit that repaired the table.
     took_milliseconds: Option<f64>,
     next_attempt_seconds: Option<f64>,
     message: String,
