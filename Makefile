@@ -31,7 +31,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 .PHONY: help deps build-deps build built install uninstall apply demo test walk faults firewalls lint bench \
-        bench-deps dist deb rpm test-install test-boot test-packages test-ansible test-kernels test-memory supply clean
+        bench-deps dist deb rpm test-install test-boot test-packages test-ansible test-kernels check-arm64 test-memory supply clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -188,6 +188,11 @@ test-ansible: build ## test the Ansible collection on ten hosts made of namespac
 test-kernels: build-deps ## boot other kernels under qemu and run the tests there (Debian, root)
 	@packaging/deps.sh kernels
 	$(SUDO) env SUITES="$(SUITES)" ACCEL="$(ACCEL)" tests/kernels/run $(KERNELS)
+
+# Without linking: that would take that architecture's libraries.
+check-arm64: build-deps ## check that it compiles for arm64 (rustup)
+	rustup target add aarch64-unknown-linux-gnu
+	PKG_CONFIG_ALLOW_CROSS=1 cargo check --locked --lib --bins --target aarch64-unknown-linux-gnu
 
 # Writes docs/trust.md.
 test-memory: build-deps ## run the code that calls C under valgrind (root)
