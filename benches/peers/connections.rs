@@ -48,9 +48,10 @@ pub fn measure(quick: bool, applies: &Applies, dir: &Path, report: &mut Report) 
     if !quick {
         lanes.extend(latency::proxies(dir, &mut missing)?);
     }
+    let (block, seconds) = (100, Duration::from_secs);
     let effort = match quick {
-        true => Effort { rounds: 3, connections: 300, patience: Duration::from_secs(2) },
-        false => Effort { rounds: 9, connections: 2000, patience: Duration::from_secs(90) },
+        true => Effort { rounds: 3, connections: 300, block, patience: seconds(2) },
+        false => Effort { rounds: 9, connections: 2000, block, patience: seconds(90) },
     };
     let decisive = |lane: &Lane| {
         [LEANEST, LEANEST_AGAIN].contains(&lane.name)
@@ -58,6 +59,55 @@ pub fn measure(quick: bool, applies: &Applies, dir: &Path, report: &mut Report) 
     };
     let twins = latency::measure(&mut lanes, &effort, decisive, [LEANEST, LEANEST_AGAIN])?;
     tell(&lanes, twins, &effort, &missing, report);
+    users(quick, applies, dir, report)
+}
+
+const WITHOUT: &str = "without `user`";
+const WITHOUT_AGAIN: &str = "without `user`, again";
+const WITH: &str = "with `user`";
+
+/// A connection whose answer is looked up by its user, against one through the same mapping without.
+/// They are so nearly the same that single connections are made in turn: whatever else the machine
+/// does meanwhile, it does to both.
+fn users(quick: bool, applies: &Applies, dir: &Path, report: &mut Report) -> Result<()> {
+    let mapped = |name: &'static str, user| {
+        let file = dir.join(format!("latency-{}.yaml", name.replace([' ', '`'], "-")));
+        Mappings { user, ..Mappings::new(TEN) }.yaml(&file)?;
+        Lane::mapped(name, applies.fresh(&file))
+    };
+    // The servers are this process's.
+    let user = nix::unistd::geteuid().as_raw();
+    let mut lanes =
+        [mapped(WITHOUT, None)?, mapped(WITH, Some(user))?, mapped(WITHOUT_AGAIN, None)?];
+    let (connections, block) = (100, 1);
+    let effort = match quick {
+        true => Effort { rounds: 20, connections, block, patience: Duration::from_secs(4) },
+        false => Effort { rounds: 120, connections, block, patience: Duration::from_secs(60) },
+    };
+    let twins = latency::measure(&mut lanes, &effort, |_| true, [WITHOUT, WITHOUT_AGAIN])?;
+    let [without, with, _] = &lanes;
+    let row = |lane: &Lane| {
+        let ratio = format!("{:.2}", lane.ratio_to(without));
+        vec![lane.name.to_string(), time(lane.median()), time(lane.ninety_ninth()), ratio]
+    };
+    let table = Table {
+        head: vec!["connection through 10 mappings", "median", "99th percentile", "of without"],
+        rows: lanes.iter().map(row).collect(),
+    };
+    report.section(
+        "Only one user may answer",
+        &format!(
+            "As above, through mappings that let only one user answer and through the same \
+             mappings without: {} single connections of each, in turn, in each of {} rounds.",
+            effort.connections,
+            with.rounds(),
+        ),
+        &table,
+    );
+    let value = with.ratio_to(without);
+    let noise = Some(Noise { twins, of: value });
+    let what = "connection with `user`, of the same without";
+    report.checks.push(Check { what, value, limit: LIMIT, unit: "", noise });
     Ok(())
 }
 

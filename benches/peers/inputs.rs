@@ -22,6 +22,8 @@ pub const fn target(port: u16) -> u16 {
 pub struct Mappings {
     pub ports: RangeInclusive<u16>,
     pub changed: Option<u16>,
+    /// Who may answer, where portmap is told.
+    pub user: Option<u32>,
 }
 
 /// Where the changed mapping leads.
@@ -31,7 +33,7 @@ pub const fn changed_target(port: u16) -> u16 {
 
 impl Mappings {
     pub fn new(ports: RangeInclusive<u16>) -> Mappings {
-        Mappings { ports, changed: None }
+        Mappings { ports, changed: None, user: None }
     }
 
     fn pairs(&self) -> impl Iterator<Item = (u16, u16)> {
@@ -44,7 +46,10 @@ impl Mappings {
     pub fn yaml(&self, path: &Path) -> Result<()> {
         write(path, |out| {
             writeln!(out, "ports:")?;
-            self.pairs().try_for_each(|(port, to)| writeln!(out, "  {port}: {to}"))
+            self.pairs().try_for_each(|(port, to)| match self.user {
+                None => writeln!(out, "  {port}: {to}"),
+                Some(user) => writeln!(out, "  {port}: {{ to: {to}, user: {user} }}"),
+            })
         })
     }
 

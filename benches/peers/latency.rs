@@ -22,9 +22,6 @@ use crate::noise::{Twins, paired_ratio};
 pub const PORT: u16 = *THOUSAND.end();
 /// Where the server listens.
 const TARGET: u16 = target(PORT);
-/// Connections of one contender before it is the next one's turn.
-const BLOCK: usize = 100;
-
 pub struct Lane {
     pub name: &'static str,
     port: u16,
@@ -118,11 +115,13 @@ pub struct Effort {
     pub rounds: usize,
     /// Of each contender in a round.
     pub connections: usize,
+    /// Of each contender before it is the next one's turn.
+    pub block: usize,
     /// How much longer to go on while two identical contenders are not alike.
     pub patience: Duration,
 }
 
-/// Blocks of connections in turn; each round's figure is the median of its connections. When all
+/// Blocks of connections in turn, forth and back; each round's figure is the median of its connections. When all
 /// have had their rounds, those that are decisive go on until the twins agree.
 pub fn measure(
     lanes: &mut [Lane],
@@ -135,7 +134,7 @@ pub fn measure(
         .ok()
         .and_then(|max| max.trim().parse::<usize>().ok())
         .map_or(effort.connections, |max| max / 2 / (effort.rounds + 1));
-    let blocks = (effort.connections.min(room) / BLOCK).max(1);
+    let blocks = (effort.connections.min(room) / effort.block).max(1);
     let mut deadline = None;
     for round in 0.. {
         let going_on = round > effort.rounds;
@@ -149,11 +148,13 @@ pub fn measure(
         let mut lanes: Vec<&mut Lane> =
             lanes.iter_mut().filter(|lane| !going_on || decisive(lane)).collect();
         let mut times = vec![Vec::new(); lanes.len()];
-        for _ in 0..blocks {
-            for (lane, times) in lanes.iter().zip(&mut times) {
+        for block in 0..blocks {
+            for turn in 0..lanes.len() {
+                let turn = if block % 2 == 0 { turn } else { lanes.len() - 1 - turn };
+                let lane = &lanes[turn];
                 lane.client.enter()?;
-                for _ in 0..BLOCK {
-                    times.push(echo(lane.port).with_context(|| lane.name)?);
+                for _ in 0..effort.block {
+                    times[turn].push(echo(lane.port).with_context(|| lane.name)?);
                 }
             }
         }
