@@ -93,6 +93,11 @@ fn become_user(user: Option<&Identity>) -> Result<()> {
     })
 }
 
+/// `PORT` of the environment. An empty one says as little as none.
+fn given_port() -> Option<OsString> {
+    std::env::var_os("PORT").filter(|port| !port.is_empty())
+}
+
 /// The arguments that say what is to be mapped.
 struct Arguments<'a> {
     texts: &'a [String],
@@ -115,7 +120,7 @@ impl<'a> Arguments<'a> {
                 return Err(not_a_mapping(text));
             }
         }
-        let port = std::env::var("PORT").ok().and_then(|port| port.parse().ok());
+        let port = given_port().and_then(|port| port.to_str()?.parse().ok());
         let port = port.and_then(Port::new).filter(|_| texts.len() == 1);
         Ok(Self { texts, facts: files::facts(), services, port, has_warned: Cell::new(false) })
     }
@@ -210,7 +215,7 @@ fn command(run: &cli::Run, mapping: &MappingSet, user: Option<&Identity>) -> Com
     let ports: Vec<_> =
         folded.iter().map(|(run, _)| format!("{}:{}", run.service(), run.to())).collect();
     command.env("PORTMAP_PORTS", ports.join(" "));
-    if std::env::var_os("PORT").is_none() {
+    if given_port().is_none() {
         let first = mappings.first().map(|m| m.to);
         if let Some(to) = first.filter(|to| mappings.iter().all(|m| m.to == *to)) {
             command.env("PORT", to.to_string());

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -379,6 +380,7 @@ fn the_command_learns_its_port_by(by: By) {
     };
     assert_eq!(seen(&["443:8443"], None), "8443 443/tcp:8443");
     assert_eq!(seen(&["443:8443"], Some("9")), "9 443/tcp:8443");
+    assert_eq!(seen(&["443:8443"], Some("")), "8443 443/tcp:8443");
     // Neither mapped nor in use.
     assert_eq!(seen(&["443"], None), "3003 443/tcp:3003");
     assert_eq!(seen(&["443"], Some("9000")), "9000 443/tcp:9000");
@@ -595,4 +597,50 @@ fn what_goes_while_it_is_read_is_no_error() {
         })
     })
     .unwrap();
+}
+
+#[test]
+fn a_mapping_is_gone_within_a_tenth_of_a_second() {
+    EITHER.into_iter().for_each(a_mapping_is_gone_within_a_tenth_of_a_second_by);
+}
+
+fn a_mapping_is_gone_within_a_tenth_of_a_second_by(by: By) {
+    const TIMES: usize = 5;
+    let host = Namespace::new();
+    // From the death to a look at the kernel that finds nothing.
+    let until_gone = |end: &mut (dyn FnMut() + Send)| {
+        host.run(|| {
+            let mut kernel = Netlink::open().unwrap();
+            let start = Instant::now();
+            end();
+            wait_until("the mapping is gone", || kernel.runs().unwrap().runs.is_empty());
+            start.elapsed()
+        })
+    };
+    let left = "setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo ready; echo $!";
+    for death in ["exit", "SIGKILL", "of a daemonised child"] {
+        let mut times: Vec<_> = (0..TIMES)
+            .map(|_| {
+                if death == "of a daemonised child" {
+                    let arguments = ["80:8000", "--user", "root", "--", "sh", "-c", left];
+                    let mut run = host.start_run_by(by, &arguments);
+                    let child = Pid::from_raw(run.line().parse().unwrap());
+                    run.ends();
+                    return until_gone(&mut || kill(child, Signal::SIGKILL).unwrap());
+                }
+                let mut run = Some(host.start_run_by(by, &waiting(&["80:8000", "--user", "root"])));
+                until_gone(&mut || {
+                    let mut run = run.take().unwrap();
+                    match death {
+                        "exit" => drop(run.child.stdin.take()),
+                        _ => run.kill(Signal::SIGKILL),
+                    }
+                    run.ends();
+                })
+            })
+            .collect();
+        times.sort();
+        // One of them may have met a machine that was busy.
+        assert!(times[TIMES / 2] < Duration::from_millis(100), "{by:?}, {death}: {times:?}");
+    }
 }
