@@ -5,9 +5,10 @@
 //! noise of starting and of writing to the disk. `portmap --version`, in turns with it, tells how
 //! noisy the machine is.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -72,17 +73,64 @@ const CASES: [Case; 4] = [
 /// The targets of the two mappings that change places.
 const TARGETS: [u16; 2] = [3001, 3002];
 
-/// A host with its sockets, and one portmap there.
+/// One portmap on the host of a case.
 struct Subject<'a> {
     case: &'static Case,
     program: &'a Path,
     is_before: bool,
     state: PathBuf,
-    host: Namespace,
-    _others: (Vec<TcpListener>, Vec<UdpSocket>),
-    _targets: Vec<TcpListener>,
     looks: Vec<Duration>,
     walls: Vec<Duration>,
+}
+
+/// A process with the sockets of a case. Not this one, whose own limit of open files is for all.
+struct Holder(Child);
+
+impl Holder {
+    fn start(case: &Case) -> Result<Holder> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--bench", HOLD, &case.sockets.to_string(), &case.names.to_string()]);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut holder = Holder(child);
+        let mut ready = [0];
+        let stdout = holder.0.stdout.as_mut().context("no pipe")?;
+        stdout.read_exact(&mut ready).context("the sockets could not be opened")?;
+        Ok(holder)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The argument that makes this program a [`Holder`].
+pub const HOLD: &str = "--hold";
+
+/// Opens the sockets, says so, and keeps them until the input ends.
+pub fn hold(mut arguments: impl Iterator<Item = String>) -> Result<()> {
+    let sockets: u16 = arguments.next().context("how many sockets?")?.parse()?;
+    let names: bool = arguments.next().context("to be named?")?.parse()?;
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit)?;
+    let half = 10_000..10_000 + sockets / 2;
+    let tcp = half.clone().map(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)));
+    let udp = half.map(|port| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)));
+    let _others = (tcp.collect::<Result<Vec<_>, _>>()?, udp.collect::<Result<Vec<_>, _>>()?);
+    // The last to be opened, and so the last to be found. On all addresses there is nothing to tell
+    // of; without IPv6 there is.
+    let target = |port| match names {
+        true => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)),
+        false => TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)),
+    };
+    let _targets = TARGETS.map(target).into_iter().collect::<Result<Vec<_>, _>>()?;
+    std::io::stdout().write_all(b"!")?;
+    std::io::stdout().flush()?;
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
 }
 
 pub fn measure(
@@ -91,17 +139,38 @@ pub fn measure(
     effort: &Effort,
     report: &mut Report,
 ) -> Result<()> {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).context("open 20,000 sockets")?;
-    let mut subjects = Vec::new();
-    for case in &CASES {
-        subjects.push(Subject::new(case, portmap, false, applies.state())?);
-        if let Some(before) = applies.before {
-            subjects.push(Subject::new(case, before, true, applies.state())?);
-        }
-    }
     let mut versions = [Vec::new(), Vec::new()];
+    let mut subjects = Vec::new();
+    // One case after the other: whoever looks for a program meets the descriptors of all processes,
+    // and so those of other cases.
+    for case in &CASES {
+        let programs = [Some(portmap), applies.before].into_iter().flatten();
+        let subject = |(n, program)| Subject {
+            case,
+            program,
+            is_before: n > 0,
+            state: applies.state(),
+            looks: Vec::new(),
+            walls: Vec::new(),
+        };
+        let mut these: Vec<_> = programs.enumerate().map(subject).collect();
+        measure_case(case, &mut these, &mut versions, effort)?;
+        subjects.extend(these);
+    }
+    tell(&subjects, &versions, report);
+    Ok(())
+}
+
+fn measure_case(
+    case: &Case,
+    subjects: &mut [Subject],
+    versions: &mut [Vec<Duration>; 2],
+    effort: &Effort,
+) -> Result<()> {
+    let _host = Namespace::enter_new()?;
+    let _sockets = Holder::start(case)?;
+    let portmap = subjects[0].program;
+    let version = || anyhow::Ok(run(Command::new(portmap).arg("--version"))?.wall);
     let mut deadline = None;
     for round in 0.. {
         if round > effort.rounds {
@@ -110,64 +179,32 @@ pub fn measure(
                 break;
             }
         }
-        versions[0].push(run(Command::new(portmap).arg("--version"))?.wall);
-        for subject in &mut subjects {
-            subject.measure(round)?;
+        let before = version()?;
+        let one_alone = subjects.len() == 1;
+        for (n, subject) in subjects.iter_mut().enumerate() {
+            // Each changes what the other has made, or it itself before.
+            subject.measure(TARGETS[if one_alone { round % 2 } else { n }])?;
         }
-        versions[1].push(run(Command::new(portmap).arg("--version"))?.wall);
-        if round == 0 {
+        let after = version()?;
+        match round {
             // It warms up.
-            versions.iter_mut().for_each(Vec::clear);
-            subjects.iter_mut().for_each(Subject::forget);
+            0 => subjects.iter_mut().for_each(Subject::forget),
+            _ => versions.iter_mut().zip([before, after]).for_each(|(v, time)| v.push(time)),
         }
     }
-    tell(&subjects, &versions, report);
     Ok(())
 }
 
-impl<'a> Subject<'a> {
-    fn new(
-        case: &'static Case,
-        program: &'a Path,
-        is_before: bool,
-        state: PathBuf,
-    ) -> Result<Subject<'a>> {
-        let host = Namespace::enter_new()?;
-        let half = 10_000..10_000 + case.sockets / 2;
-        let tcp = half.clone().map(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)));
-        let udp = half.map(|port| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)));
-        let others = (tcp.collect::<Result<_, _>>()?, udp.collect::<Result<_, _>>()?);
-        // The last to be opened, and so the last to be found. On all addresses there is nothing to
-        // tell of; without IPv6 there is.
-        let target = |port| match case.names {
-            true => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)),
-            false => TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)),
-        };
-        let targets = TARGETS.map(target).into_iter().collect::<Result<_, _>>()?;
-        let (looks, walls) = (Vec::new(), Vec::new());
-        Ok(Subject {
-            case,
-            program,
-            is_before,
-            state,
-            host,
-            _others: others,
-            _targets: targets,
-            looks,
-            walls,
-        })
-    }
-
-    fn measure(&mut self, round: usize) -> Result<()> {
-        self.host.enter()?;
+impl Subject<'_> {
+    fn measure(&mut self, target: u16) -> Result<()> {
         let mut command = Command::new(self.program);
         command.args(["apply", "--verbose", "--state-dir"]).arg(&self.state);
-        command.arg(format!("80:{}", TARGETS[round % 2]));
+        command.arg(format!("80:{target}"));
         let start = Instant::now();
         let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
         self.walls.push(start.elapsed());
         let said = String::from_utf8_lossy(&output.stderr);
-        if !output.status.success() || said.contains("warning: ") != self.case.names {
+        if !output.status.success() || said.contains("listens on port") != self.case.names {
             bail!("{command:?}: expected other words: {said}");
         }
         let look = said.lines().find_map(|line| line.strip_prefix("look at this host: "));
@@ -208,7 +245,7 @@ fn tell(subjects: &[Subject], versions: &[Vec<Duration>; 2], report: &mut Report
     report.section(
         "The look at this host before a change",
         &format!(
-            "One mapping is changed, in {} rounds. The look is what `portmap apply --verbose` says \
+            "One mapping is changed, in {} rounds for each case. The look is what `portmap apply --verbose` says \
              of it: the listeners of TCP and UDP, the interfaces, and where there is something to \
              tell, the programs that it is about, which are found among the descriptors of all \
              processes. The other sockets belong to one process, which has opened the one that is \

@@ -56,6 +56,16 @@ fn main() -> ExitCode {
         println!("peers: measures only under `cargo bench` (make bench)");
         return ExitCode::SUCCESS;
     }
+    let mut arguments = std::env::args().skip_while(|argument| argument != listeners::HOLD);
+    if arguments.next().is_some() {
+        return match listeners::hold(arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("bench: open sockets: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     match options().and_then(|options| bench(&options)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
