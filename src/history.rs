@@ -35,6 +35,8 @@ pub use decide::{Nowhere, Seen, Settlement, Stamped, Trial};
 pub use error::{Error, Holder};
 pub use guard::{Guard, Guarding};
 pub use header::{Command, Draft, HEADER_MAX, Header, MAPPING_MAX, Outcome, VERSION};
+#[cfg(fuzzing)]
+pub use header::{check_mapping, decode, decode_boot, encode, is_whole, seal};
 pub use write::{KEEP, Locked};
 
 use store::Opened;

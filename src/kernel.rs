@@ -8,6 +8,8 @@ mod barrier;
 pub mod conntrack;
 pub mod events;
 pub mod firewall;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod held;
 pub mod keeper;
 pub mod links;

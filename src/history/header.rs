@@ -189,7 +189,11 @@ pub(super) fn damaged(what: impl Into<String>) -> Flaw {
 /// The text of the header, with the line that ends it: what comes before the mapping in the file.
 pub fn encode(header: &Header) -> String {
     let yaml = serde_yaml::to_string(header).expect("strings and numbers can be written as YAML");
-    let mut text = format!("{TITLE}{yaml}");
+    seal(format!("{TITLE}{yaml}"))
+}
+
+/// Ends a header: its checksum, and the line that divides it from the mapping.
+pub fn seal(mut text: String) -> String {
     let check = crc32::format(crc32fast::hash(text.as_bytes()));
     text.push_str(&format!("{HEADER_CHECK}{check}\n---\n"));
     text

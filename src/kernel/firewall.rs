@@ -88,7 +88,7 @@ fn dump(
     socket.ask(request, &write, &mut each)
 }
 
-fn tables(socket: &mut Socket) -> Result<Vec<Table>, Error> {
+pub(super) fn tables(socket: &mut Socket) -> Result<Vec<Table>, Error> {
     let mut order = Vec::new();
     let mut tables = Tables::new();
     dump(socket, (libc::NFT_MSG_GETTABLE, 0), &[], |message| {

@@ -3,5 +3,7 @@
 //!
 //! What comes from a socket is input: no length is trusted.
 
+#[cfg(fuzzing)]
+pub mod replay;
 pub mod socket;
 pub mod wire;

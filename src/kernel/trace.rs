@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod chart;
-mod event;
+pub(super) mod event;
 mod table;
 
 use std::os::fd::BorrowedFd;

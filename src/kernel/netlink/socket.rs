@@ -163,6 +163,11 @@ impl Socket {
     /// One datagram from the kernel, or `None` if there is none and `flags` say not to wait.
     /// [`Error::Silent`] if none comes in [`PATIENCE`].
     fn receive(&mut self, flags: MsgFlags) -> Result<Option<usize>, Error> {
+        #[cfg(fuzzing)]
+        if super::replay::is_on() {
+            let len = super::replay::next(&mut self.buffer, self.sequence);
+            return len.map(Some).ok_or(Error::Silent);
+        }
         loop {
             let fd = self.socket.as_raw_fd();
             let mut slices = [IoSliceMut::new(&mut self.buffer)];
@@ -178,9 +183,20 @@ impl Socket {
             }
             // Port 0 is the kernel; other programs may write to this socket if they are root.
             if got.address.is_some_and(|from| from.pid() == 0) {
-                return Ok(Some(got.bytes));
+                let len = got.bytes;
+                #[cfg(fuzzing)]
+                super::replay::received(&self.buffer[..len]);
+                return Ok(Some(len));
             }
         }
+    }
+
+    fn send(&self, message: &[u8]) -> io::Result<()> {
+        #[cfg(fuzzing)]
+        if super::replay::is_on() {
+            return Ok(());
+        }
+        self.socket.send(message).map(drop)
     }
 
     /// Sends a request and passes each message of the answer on.
@@ -222,7 +238,7 @@ impl Socket {
         dump: bool,
         each: &mut dyn FnMut(Message) -> Result<(), Malformed>,
     ) -> Result<(), Error> {
-        self.socket.send(request).map_err(Error::Send)?;
+        self.send(request).map_err(Error::Send)?;
         // The answer is read to its end whatever is in it: the socket is used again.
         let mut outcome = Ok(());
         loop {
@@ -244,9 +260,7 @@ impl Socket {
                         return Err(Error::from_errno(answer.errno));
                     }
                     libc::NLMSG_DONE => {
-                        let code =
-                            message.payload.first_chunk().map_or(0, |c| i32::from_ne_bytes(*c));
-                        return if code < 0 { Err(Error::from_errno(-code)) } else { outcome };
+                        return end(&message).and(outcome);
                     }
                     _ => {
                         if each(message).is_err() && outcome.is_ok() {
@@ -277,7 +291,7 @@ impl Socket {
         if setsockopt(&fd, sockopt::SndBufForce, &wanted).is_err() {
             let _ = setsockopt(&fd, sockopt::SndBuf, &wanted);
         }
-        self.socket.send(batch).map_err(|e| match e.raw_os_error() {
+        self.send(batch).map_err(|e| match e.raw_os_error() {
             Some(libc::EMSGSIZE) => Error::TooLarge { bytes: batch.len() },
             _ => Error::Send(e),
         })?;
@@ -311,6 +325,14 @@ impl Socket {
     }
 }
 
+/// What the end of a dump says (`NLMSG_DONE`): 0, or the number of an error, negated.
+fn end(message: &Message) -> Result<(), Error> {
+    match message.payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code)) {
+        code @ ..0 => Err(Error::from_errno(code.wrapping_neg())),
+        _ => Ok(()),
+    }
+}
+
 fn flags(dump: bool) -> u16 {
     if dump { libc::NLM_F_DUMP as u16 } else { 0 }
 }
@@ -337,6 +359,20 @@ mod tests {
         let child = String::from_utf8(child.stdout).unwrap();
         assert!(child.contains(" -> "), "{child}");
         assert!(!sockets(&child).contains(&ours), "{ours} in\n{child}");
+    }
+
+    #[test]
+    fn a_dump_ends_with_any_number() {
+        let end_with = |code: &[u8]| {
+            let (kind, flags, sequence) = (libc::NLMSG_DONE as u16, 0, 1);
+            end(&Message { kind, flags, sequence, payload: code })
+        };
+        for code in [&[][..], &[0; 3], &[0; 4], &7i32.to_ne_bytes()] {
+            assert!(end_with(code).is_ok(), "{code:?}");
+        }
+        for code in [-libc::EPERM, -1_000_000, i32::MIN] {
+            assert!(end_with(&code.to_ne_bytes()).is_err(), "{code}");
+        }
     }
 
     #[test]

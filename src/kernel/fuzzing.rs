@@ -1,0 +1,40 @@
+//! The doors for a fuzzer, which are there for nobody else: what is read where the kernel's
+//! answers are any bytes.
+
+use super::netlink::socket::Socket;
+use super::netlink::wire::Messages;
+use super::{Error, conntrack, firewall, nft, sockets, trace};
+use crate::firewall::Table;
+use crate::host::listeners::Listening;
+use crate::mapping::Protocol;
+use crate::ruleset::Observed;
+use crate::story::Event;
+
+pub use super::netlink::replay::{record, replay};
+pub use super::nft::read::Extent;
+
+/// Our table, as the answers tell it.
+pub fn table(extent: Extent) -> Result<Option<Observed>, Error> {
+    nft::read::table(&mut Socket::open()?, extent)
+}
+
+/// Everybody's tables.
+pub fn tables() -> Result<Vec<Table>, Error> {
+    firewall::tables(&mut Socket::open()?)
+}
+
+/// Who listens.
+pub fn listening() -> Listening {
+    sockets::listening(&[Protocol::Tcp, Protocol::Udp])
+}
+
+/// How many connections are translated.
+pub fn connections() -> Result<usize, conntrack::Error> {
+    conntrack::translated_connections()
+}
+
+/// What a datagram tells of traced packets.
+pub fn events(datagram: &[u8]) -> Vec<Event> {
+    let messages = Messages(datagram).map_while(Result::ok);
+    messages.filter_map(|message| trace::event::read(&message).ok().flatten()).collect()
+}
