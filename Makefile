@@ -30,8 +30,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help deps build-deps build built install uninstall apply demo test walk faults firewalls lint bench \
-        bench-deps dist deb rpm test-install test-boot test-packages test-ansible test-kernels check-arm64 test-memory supply clean
+.PHONY: help deps build-deps build built install uninstall apply demo test walk faults fuzz fuzz-corpus trust-report \
+        firewalls lint bench bench-deps dist deb rpm test-install test-boot test-packages test-ansible test-kernels check-arm64 test-memory supply clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -136,6 +136,17 @@ faults: deps ## let every system call of every command fail once, or be its last
 	@mkdir -p tests/records
 	PORTMAP_FAULTS=$(or $(FAULTS),all) PORTMAP_RECORDS=$(abspath tests/records) \
 	  packaging/private.sh cargo test --locked --test it faults:: -- --nocapture
+
+# FUZZ_SECONDS for each target, 60 if it is not given.
+fuzz: build-deps ## feed random bytes to everything that reads (cargo-fuzz; writes a record)
+	fuzz/run
+
+fuzz-corpus: build-deps ## the same with what is kept of the corpora, without a fuzzer
+	RUSTFLAGS="--cfg fuzzing" cargo test --locked --manifest-path fuzz/Cargo.toml \
+	  --target-dir $(TARGET)/fuzz-corpus --test corpus
+
+trust-report: build-deps ## write docs/trust.md: what is checked, how far, and when last
+	packaging/trust.sh
 
 firewalls: deps ## compare what is said of other rulesets with real connections
 	packaging/private.sh cargo test --locked --test it firewalls -- --nocapture

@@ -1,0 +1,172 @@
+//! What is held against any bytes. A target panics where a promise is broken; tests/corpus.rs runs
+//! each over what is kept of its corpus.
+
+#![cfg(fuzzing)]
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use portmap::firewall::{self, Client, Connection, Interface, Rulesets};
+use portmap::formats::iptables::Script;
+use portmap::formats::rules::{self, Facts, Names, Source};
+use portmap::history;
+use portmap::kernel::fuzzing::{self, Extent, replay};
+use portmap::mapping::{Family, MappingSet, Port, Protocol, Service};
+use portmap::plan::{Step, plan};
+use portmap::ruleset::{Layer, desired};
+use portmap::story::Teller;
+
+/// The targets, by the names of their corpora.
+pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+    ("rules", rules),
+    ("arguments", arguments),
+    ("header", header),
+    ("table", table),
+    ("firewall", firewall),
+    ("sockets", sockets),
+    ("connections", connections),
+    ("events", events),
+];
+
+/// A host that knows some names.
+fn names() -> Names<'static> {
+    let services = &|name: &str, _| (name == "http").then(|| Port::new(80)).flatten();
+    Names { services, ..Names::NONE }
+}
+
+/// What holds for every mapping that was accepted.
+fn accepted(set: &MappingSet) {
+    assert!(!set.is_empty(), "an empty mapping was accepted");
+    // What is written reads back, as a file and from the history.
+    let text = rules::text(set);
+    let again = rules::load(&[Source::file("again", &*text)], &Facts::default(), names());
+    assert_eq!(again.mappings.as_ref(), Some(set), "{text}\n{:?}", again.diagnostics);
+    assert_eq!(rules::parse_stored("again", text).as_ref(), Some(set));
+    // Its table says the same, can be written in all ways, and is reached from nothing.
+    let table = desired(set, None, None);
+    assert_eq!(table.mapping(Layer::Active), *set);
+    assert!(table.to_string().contains("table inet portmap"));
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let _ = Script { mapping: set, family }.to_string();
+    }
+    let steps = plan(Some(&table), None);
+    assert!(steps.iter().any(|step| matches!(step, Step::AddTable)));
+}
+
+/// Rules files: one, or two with a zero byte between them.
+pub fn rules(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let sources: Vec<_> = text.split('\0').take(2).map(|text| Source::file("f", text)).collect();
+    let loaded = rules::load(&sources, &Facts::default(), names());
+    let has_error = loaded.diagnostics.iter().any(|diagnostic| diagnostic.is_error());
+    assert_eq!(loaded.mappings.is_none(), has_error);
+    if let Some(set) = &loaded.mappings {
+        accepted(set);
+    }
+}
+
+/// Mappings on the command line, one a line.
+pub fn arguments(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for line in text.lines() {
+        let _ = rules::named_ports(line, names().services);
+        let _ = rules::without_target(line, names());
+        let _ = rules::shape(line);
+    }
+    let sources = text.lines().enumerate().map(|(n, line)| Source::argument(n + 1, line));
+    let sources: Vec<_> = sources.collect();
+    if sources.is_empty() {
+        return;
+    }
+    let loaded = rules::load(&sources, &Facts::default(), names());
+    if let Some(set) = loaded.mappings {
+        accepted(&set);
+    }
+}
+
+/// Files of the history. A second reading has the checksum put right: no fuzzer guesses it.
+pub fn header(data: &[u8]) {
+    let _ = history::decode_boot(data);
+    let _ = history::decode(data);
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let sealed = history::seal(text.to_owned());
+    assert!(history::is_whole(sealed.as_bytes()));
+    let Ok(header) = history::decode(sealed.as_bytes()) else { return };
+    let _ = history::check_mapping(&header, data.to_vec());
+    let encoded = history::encode(&header);
+    let again = history::decode(encoded.as_bytes());
+    assert_eq!(again.as_ref().ok(), Some(&header), "{encoded}\n{again:?}");
+}
+
+/// Our table, read back: whatever it is, there is a way to the table that is wanted.
+pub fn table(data: &[u8]) {
+    let extent = if data.first() == Some(&0) { Extent::Outline } else { Extent::Whole };
+    let Ok(Some(observed)) = replay(data.get(1..).unwrap_or_default(), || fuzzing::table(extent))
+    else {
+        return;
+    };
+    let is_sound = observed.foreign.is_empty();
+    for layer in [Layer::Active, Layer::Trial] {
+        let set = observed.ruleset.mapping(layer);
+        let wanted = desired(&set, None, observed.ruleset.stamp());
+        let steps = plan(Some(&wanted), Some(&observed));
+        let _ = steps.iter().map(Step::to_string).collect::<String>();
+        if observed.ruleset == wanted && is_sound && extent == Extent::Whole {
+            let _ = observed.ruleset.to_string();
+        }
+    }
+    let gone = plan(None, Some(&observed));
+    assert!(matches!(gone[..], [Step::DeleteTable]), "{gone:?}");
+}
+
+/// Everybody's rules: read, shown, and judged for clients here and outside.
+pub fn firewall(data: &[u8]) {
+    let Ok(tables) = replay(data, fuzzing::tables) else { return };
+    for table in &tables {
+        for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
+            let _ = firewall::text(table, rule);
+        }
+    }
+    let rulesets = Rulesets { tables, ..Rulesets::default() };
+    let port = |number| Port::new(number).expect("not 0");
+    let outside = Interface { name: "eth0".to_owned(), index: 2 };
+    for address in ["192.0.2.1", "2001:db8::1"] {
+        let address: IpAddr = address.parse().expect("an address");
+        for client in [Client::Here, Client::Outside { interface: outside.clone(), source: None }] {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let service = Service { protocol, port: port(80) };
+                let target = Some(port(3000));
+                let client = client.clone();
+                let connection = Connection { client, address, service, target };
+                let _ = firewall::judge(&rulesets, &connection);
+                let _ = firewall::other_nat(&rulesets, &connection);
+            }
+        }
+    }
+}
+
+/// The answers of sock_diag(7).
+pub fn sockets(data: &[u8]) {
+    let listening = replay(data, fuzzing::listening);
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let _ = listening.is_seen(protocol);
+        let _ = listening.on(protocol, Port::new(3000).expect("not 0"));
+    }
+}
+
+/// The answers of connection tracking.
+pub fn connections(data: &[u8]) {
+    let _ = replay(data, fuzzing::connections);
+}
+
+/// What the kernel says of traced packets, and the story made of it.
+pub fn events(data: &[u8]) {
+    let mut teller = Teller::new("portmap-trace-1");
+    let now = Instant::now();
+    for event in fuzzing::events(data) {
+        teller.hear(event, now);
+    }
+    let _ = teller.ready(now + Duration::from_secs(60));
+    let _ = teller.rest();
+}

@@ -1,0 +1,97 @@
+//! Writes the beginnings of the corpora, from real files and from what a real kernel answers:
+//!
+//!   seeds CHECKOUT PORTMAP      in a network namespace of its own, as root; see fuzz/run
+
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use portmap::kernel::fuzzing::{self, Extent, record};
+
+/// Longer ones teach a fuzzer nothing more, and slow it down.
+const LONGEST: usize = 24 * 1024;
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let [checkout, portmap] = &arguments[..] else { panic!("usage: seeds CHECKOUT PORTMAP") };
+    let checkout = Path::new(checkout);
+    let corpus = |target: &str, name: &str, bytes: &[u8]| {
+        let dir = checkout.join("fuzz/corpus").join(target);
+        fs::create_dir_all(&dir).unwrap();
+        if bytes.len() <= LONGEST {
+            fs::write(dir.join(name), bytes).unwrap();
+        }
+    };
+    let state = checkout.join("fuzz/target/seeds");
+    let _ = fs::remove_dir_all(&state);
+    fs::create_dir_all(&state).unwrap();
+
+    for path in files(checkout, "rules") {
+        corpus("rules", &name(&path), &fs::read(&path).unwrap());
+        run(Command::new(portmap).arg("apply").arg("--persist").arg(&path), &state);
+        let (table, mut bytes) = record(|| fuzzing::table(Extent::Whole));
+        table.unwrap();
+        bytes.insert(0, 1);
+        corpus("table", &name(&path), &bytes);
+    }
+    run(Command::new(portmap).args(["apply", "--confirm", "1h", "80:3000", "53/udp:5353"]), &state);
+    let (table, mut bytes) = record(|| fuzzing::table(Extent::Whole));
+    table.unwrap();
+    bytes.insert(0, 1);
+    corpus("table", "trial", &bytes);
+    for path in files(&state, "generations") {
+        let text = fs::read_to_string(&path).unwrap();
+        let (head, _) = text.split_once("header-check").unwrap();
+        corpus("header", &name(&path), head.as_bytes());
+    }
+    corpus("header", "boot", &fs::read(state.join("boot")).unwrap());
+
+    let wrong = fs::read_to_string(checkout.join("tests/rules/wrong.txt")).unwrap();
+    for (number, part) in wrong.split("\n\n").enumerate() {
+        corpus("rules", &format!("wrong-{number}"), part.as_bytes());
+    }
+    let lines: &str =
+        "80:3000\n53/udp:5353\n514/tcp+udp:5514\n6000-6063:16000-16063\nhttp:3000\n0:1\n";
+    corpus("arguments", "all", lines.as_bytes());
+    for line in lines.lines() {
+        corpus("arguments", line.replace(['/', ':'], "_").as_str(), line.as_bytes());
+    }
+
+    let (_, bytes) = record(fuzzing::connections);
+    corpus("connections", "some", &bytes);
+    let _tcp = [TcpListener::bind("[::]:3000"), TcpListener::bind("127.0.0.1:3001")];
+    let _udp = [UdpSocket::bind("[::]:3000"), UdpSocket::bind("127.0.0.1:5353")];
+    let (_, bytes) = record(fuzzing::listening);
+    corpus("sockets", "some", &bytes);
+
+    for path in files(checkout, "tests/firewalls") {
+        run(Command::new("nft").args(["flush", "ruleset"]), &state);
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("nft") => run(Command::new("nft").arg("-f").arg(&path), &state),
+            Some("v4") => run(Command::new("iptables-restore").arg(&path), &state),
+            _ => run(Command::new("ip6tables-restore").arg(&path), &state),
+        }
+        let (_, bytes) = record(fuzzing::tables);
+        corpus("firewall", &name(&path), &bytes);
+    }
+}
+
+fn files(checkout: &Path, dir: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(checkout.join(dir)).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries.map(|e| e.path()).filter(|path| path.is_file()).collect();
+    files.sort();
+    files
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// What does not work here is left out.
+fn run(command: &mut Command, state: &Path) {
+    command.env("PORTMAP_STATE_DIR", state).stdout(Stdio::null()).stderr(Stdio::null());
+    if !command.status().is_ok_and(|status| matches!(status.code(), Some(0 | 2 | 3))) {
+        eprintln!("left out: {command:?}");
+    }
+}

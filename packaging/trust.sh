@@ -1,0 +1,126 @@
+#!/bin/bash
+# Write docs/trust.md: what is checked, how far, and when last. Nothing in it is typed by hand: the
+# figures come from the sources, from Cargo.lock, from docs/kernels.md, and from tests/records, where
+# `make walk`, `make faults` and `make fuzz` leave theirs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+records=tests/records
+
+# field FILE KEY: a value of a record.
+field() { sed -n "s/^ *\"$2\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" "$records/$1.json" | head -n 1; }
+thousands() { sed ':a;s/\B[0-9]\{3\}\>/,&/;ta' <<<"$1"; }
+missing() { [ ! -e "$records/$1.json" ] && printf 'There is no record yet: `make %s` writes one.\n' "$1"; }
+
+unsafe_code() {
+    local total files forbidden outside
+    total=$(unsafe_in src/*.rs $(find src -mindepth 2 -name '*.rs') | awk '{n += $2} END {print n + 0}')
+    files=$(unsafe_in $(find src -name '*.rs') | wc -l)
+    outside=$(unsafe_in $(find src -name '*.rs' -not -path 'src/kernel/*') | wc -l)
+    forbidden=$(grep -rl 'forbid(unsafe_code)' src --include='*.rs' | wc -l)
+    echo "$total unsafe blocks, functions and implementations, in $files files, of which $outside are not below \`src/kernel/\`. In $forbidden files unsafe code is forbidden for themselves and all below them."
+    echo
+    echo "| file | unsafe |"
+    echo "|---|---|"
+    unsafe_in $(find src -name '*.rs' | sort) | sed 's/^\(.*\) \(.*\)$/| `\1` | \2 |/'
+}
+
+# unsafe_in FILE…: each file that has any, and how much; comments do not count.
+unsafe_in() {
+    local file n
+    for file in "$@"; do
+        n=$(sed 's|//.*||' "$file" | grep -oE '\bunsafe (\{|fn|impl|extern)' | wc -l)
+        [ "$n" = 0 ] || echo "$file $n"
+    done | sort -u
+}
+
+fuzzing() {
+    missing fuzz && return
+    echo "Taken on commit $(field fuzz commit) by \`make fuzz\`."
+    echo
+    echo "| target | executions | edges | seconds |"
+    echo "|---|---|---|---|"
+    sed -n 's/^ *"\([a-z]*\)": { "executions": \([0-9]*\), "edges": \([0-9]*\), "seconds": \([0-9]*\) }.*/\1 \2 \3 \4/p' \
+        "$records/fuzz.json" | while read -r target executions edges seconds; do
+        echo "| $target | $(thousands "$executions") | $(thousands "$edges") | $(thousands "$seconds") |"
+    done
+}
+
+walk() {
+    missing walk && return
+    echo "$(thousands "$(field walk steps)") steps and $(thousands "$(field walk connections)") connections in $(thousands "$(field walk seconds)") seconds, on commit $(field walk commit), by \`make walk\`: the kernel, the history and every answer were the model's."
+}
+
+faults() {
+    missing faults && return
+    local counts
+    counts=$(sed -n 's/^ *"\([^"]*\)": \([0-9]*\),\{0,1\}$/\2 \1/p' "$records/faults.json" | grep -v ' possible$')
+    echo "$(thousands "$(awk '{n += $1} END {print n}' <<<"$counts")") of $(thousands "$(field faults possible)") possible ones were tried, and all of them survived, on commit $(field faults commit), by \`make faults\`."
+    echo
+    echo "| command | faults survived |"
+    echo "|---|---|"
+    sed 's/^\([0-9]*\) \(.*\)$/| \2 | \1 |/' <<<"$counts"
+}
+
+kernels() {
+    sed -n '/^Taken on commit/p' docs/kernels.md
+    echo
+    sed -n '/^|/p' docs/kernels.md
+}
+
+# The crates that are in the program, and the licences of each.
+crates() { cargo tree --locked --edges normal --prefix none --format '{p}|{l}' | grep -v '^portmap-nft ' | sed 's/ (\*)$//; s/ (proc-macro)//' | sort -u; }
+
+dependencies() {
+    local all direct
+    all=$(crates)
+    direct=$(cargo tree --locked --edges normal --prefix none --depth 1 --format '{p}' | grep -vc '^portmap-nft ')
+    echo "$(wc -l <<<"$all") crates are built into the program, $direct of them named by it. Their licences:"
+    echo
+    echo "| licence | crates |"
+    echo "|---|---|"
+    cut -d'|' -f2 <<<"$all" | sort | uniq -c | sort -k1,1nr -k2 | sed 's/^ *\([0-9]*\) \(.*\)$/| \2 | \1 |/'
+}
+
+tests=$(grep -rhE '^ *#\[test\]' src tests --include='*.rs' | wc -l)
+lines() { find "$@" -name '*.rs' -print0 | xargs -0 cat | wc -l; }
+commit=$(git describe --always --dirty --exclude='*')
+kernel_table=$(kernels)
+tree=$(dependencies)
+cat >docs/trust.md <<X
+# What is checked
+
+Written by \`make trust-report\` on commit $commit. Every figure is counted, or taken from the record of a run, with the commit that it is of.
+
+$(thousands "$(lines src)") lines of Rust, held by $(thousands "$tests") tests ($(thousands "$(lines tests)") lines).
+
+## Unsafe code
+
+$(unsafe_code)
+
+## Fuzzing
+
+Rules files, arguments, files of the history, and all that the kernel answers (our table, everybody's rules, sockets, connection tracking, traced packets) are replaced by bytes at random, with the address sanitizer. Nothing may crash; what is accepted must be written and read back as the same.
+
+$(fuzzing || true)
+
+## A random walk
+
+Commands, killed commands, and other programs' doings follow each other by chance on a real kernel.
+
+$(walk || true)
+
+## Faults
+
+Each system call of each command fails once, or the command is killed before it, or runs short of files, descriptors or memory. The exit code must tell the effect, the kernel and the history must agree, and the next command must go on.
+
+$(faults || true)
+
+## Kernels
+
+$kernel_table
+
+## Dependencies
+
+$tree
+X
+echo "docs/trust.md is written"
