@@ -21,6 +21,9 @@ pub enum Step {
     Break,
     /// The rule ends here, or goes on.
     Perhaps(Why),
+    /// The same, and on what it depends. Of thousands of rules few are looked at again: the words
+    /// are put together for those.
+    Depends(&'static str),
     /// One of these, or else the rule does not match. `why` if there is more than one way.
     Ends {
         ends: Vec<End>,
@@ -49,6 +52,14 @@ impl Step {
         Step::Ends { ends: vec![end], or_break: false, why: None }
     }
 
+    fn decided(truth: Truth, reason: impl FnOnce() -> &'static str) -> Self {
+        match truth {
+            Truth::Yes => Step::Next,
+            Truth::No => Step::Break,
+            Truth::Maybe => Step::Depends(reason()),
+        }
+    }
+
     /// A condition: `why` is asked for only where it is not decided.
     fn only_if(truth: Truth, why: impl FnOnce() -> Why) -> Self {
         match truth {
@@ -63,13 +74,28 @@ impl Step {
 pub struct Registers {
     bytes: [Byte; Register::SIZE],
     reasons: [&'static str; Register::SIZE / 4],
+    /// Behind this, nothing has been written.
+    written: usize,
+}
+
+/// `depends on the client's address`
+pub fn depends(reason: &str) -> Why {
+    format!("depends {reason}")
 }
 
 const NO_REASON: &str = "on what is not known of the packet";
 
 impl Registers {
     pub fn new() -> Self {
-        Self { bytes: [Byte::ANY; Register::SIZE], reasons: [NO_REASON; Register::SIZE / 4] }
+        let (bytes, reasons) = ([Byte::ANY; Register::SIZE], [NO_REASON; Register::SIZE / 4]);
+        Self { bytes, reasons, written: 0 }
+    }
+
+    /// As they are before a rule. There are thousands of rules, and most write a few bytes.
+    pub fn forget(&mut self) {
+        self.bytes[..self.written].fill(Byte::ANY);
+        self.reasons[..self.written / 4].fill(NO_REASON);
+        self.written = 0;
     }
 
     fn load(&self, from: usize, len: usize) -> Option<&[Byte]> {
@@ -83,16 +109,17 @@ impl Registers {
         self.bytes.get_mut(end..padded)?.fill(Byte::ZERO);
         self.bytes.get_mut(to..end)?.copy_from_slice(bytes);
         self.reasons[to / 4..padded / 4].fill(reason);
+        self.written = self.written.max(padded);
         Some(())
     }
 
-    fn why(&self, from: usize, len: usize) -> Why {
+    fn why(&self, from: usize, len: usize) -> &'static str {
         let words = from / 4..(from + len).div_ceil(4);
         let unknown = |word: &usize| {
             self.bytes[word * 4..word * 4 + 4].iter().any(|byte| byte.known().is_none())
         };
         let word = words.clone().find(unknown).unwrap_or(from / 4);
-        format!("depends {}", self.reasons.get(word).unwrap_or(&NO_REASON))
+        self.reasons.get(word).unwrap_or(&NO_REASON)
     }
 }
 
@@ -139,11 +166,11 @@ impl Place<'_> {
             }
             Expr::Compare { source, comparison, data } => {
                 let truth = compare(r.load(*source, data.len())?, *comparison, data);
-                Step::only_if(truth, || r.why(*source, data.len()))
+                Step::decided(truth, || r.why(*source, data.len()))
             }
             Expr::Range { source, inverted, from, to } => {
                 let inside = within(r.load(*source, from.len())?, from, to);
-                Step::only_if(inside.invert_if(*inverted), || r.why(*source, from.len()))
+                Step::decided(inside.invert_if(*inverted), || r.why(*source, from.len()))
             }
             Expr::Lookup { set, source, dest, inverted } => match self.table.sets.get(set) {
                 Some(set) => lookup(r, set, *source, *dest, *inverted)?,
@@ -216,7 +243,7 @@ fn put(r: &mut Registers, dest: usize, loaded: Loaded, reason: &'static str) -> 
         }
         Loaded::Perhaps(bytes) => {
             r.store(dest, &bytes, reason)?;
-            Step::Perhaps(format!("depends {reason}"))
+            Step::Depends(reason)
         }
         Loaded::Nothing => Step::Break,
     })
@@ -288,7 +315,7 @@ fn lookup(
     };
     let why = || match set.dynamic {
         true => "depends on a set that rules fill".to_owned(),
-        false => r.why(source, set.key_len),
+        false => depends(r.why(source, set.key_len)),
     };
     let Some(dest) = dest else {
         return Some(Step::only_if(member.invert_if(inverted), why));

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use super::connection::Leg;
-use super::exec::{End, Place, Registers, Step, Why};
-use super::expr::Translation;
+use super::exec::{End, Place, Registers, Step, Why, depends};
+use super::expr::{Expr, Translation};
 use super::facts::Moment;
 use super::state::{State, join};
 use super::tables::{BaseChain, Chain, Hook, Rule, Rulesets, Table};
@@ -116,6 +116,8 @@ pub struct Machine<'a> {
     /// Chains by their names, for each table.
     pub names: Vec<HashMap<&'a str, usize>>,
     pub log: Log,
+    /// Of one rule after another.
+    registers: Registers,
 }
 
 /// What comes of a base chain.
@@ -150,7 +152,7 @@ impl<'a> Machine<'a> {
             names.map(|(index, chain)| (chain.name.as_str(), index)).collect()
         };
         let names = rulesets.tables.iter().map(index).collect();
-        Self { rulesets, names, log: Log::default() }
+        Self { rulesets, names, log: Log::default(), registers: Registers::new() }
     }
 
     /// Sends a packet through a base chain.
@@ -278,19 +280,26 @@ impl<'a> Machine<'a> {
             return ran;
         }
         let place = Place { moment: run.moment, table: &self.rulesets.tables[run.table] };
-        let mut registers = Registers::new();
+        let registers = &mut self.registers;
+        registers.forget();
+        // Why an earlier condition may not hold, as long as nothing has come of the rule.
+        let mut open: Option<Open> = None;
         for expr in &rule.exprs {
-            match place.step(expr, &mut registers, &mut state) {
+            if !is_condition(expr) {
+                ran.leave_open(&mut open, &state);
+            }
+            match place.step(expr, registers, &mut state) {
                 Step::Next => {}
-                Step::Break => {
-                    ran.on = join(ran.on, Some(state));
-                    return ran;
-                }
+                // Whatever the earlier conditions are: the packet goes on as it came.
+                Step::Break => break,
                 Step::Perhaps(why) => {
-                    ran.why.get_or_insert(why);
-                    ran.on = join(ran.on, Some(state.clone()));
+                    open.get_or_insert(Open::Why(why));
+                }
+                Step::Depends(reason) => {
+                    open.get_or_insert(Open::Depends(reason));
                 }
                 Step::Ends { ends, or_break, why } => {
+                    ran.leave_open(&mut open, &state);
                     ran.why = ran.why.or(why);
                     if or_break {
                         ran.on = join(ran.on, Some(state.clone()));
@@ -300,6 +309,7 @@ impl<'a> Machine<'a> {
                     return ran;
                 }
                 Step::Anything(why) => {
+                    ran.leave_open(&mut open, &state);
                     ran.why.get_or_insert(why.clone());
                     ran.ends.push((End::Anything(why), state));
                     return ran;
@@ -309,6 +319,49 @@ impl<'a> Machine<'a> {
         ran.on = join(ran.on, Some(state));
         ran
     }
+}
+
+/// Why it is not known whether a rule goes on.
+enum Open {
+    Why(Why),
+    Depends(&'static str),
+}
+
+impl Ran {
+    /// Follows the packet also if the rule has ended at an earlier condition.
+    fn leave_open(&mut self, open: &mut Option<Open>, state: &State) {
+        let Some(open) = open.take() else { return };
+        self.why.get_or_insert_with(|| match open {
+            Open::Why(why) => why,
+            Open::Depends(reason) => depends(reason),
+        });
+        self.on = join(self.on.take(), Some(state.clone()));
+    }
+}
+
+/// Whether an expression changes nothing outside the registers, unless it ends the rule.
+fn is_condition(expr: &Expr) -> bool {
+    use Expr::{
+        Bitwise, Byteorder, Compare, Ct, Fib, Immediate, Lookup, Match, Meta, Neutral, Option,
+        Payload, Range, Varying,
+    };
+    matches!(
+        expr,
+        Bitwise { .. }
+            | Byteorder { .. }
+            | Compare { .. }
+            | Ct { .. }
+            | Fib { .. }
+            | Immediate { .. }
+            | Lookup { .. }
+            | Match(_)
+            | Meta { .. }
+            | Neutral(_)
+            | Option { .. }
+            | Payload { .. }
+            | Range { .. }
+            | Varying { .. }
+    )
 }
 
 /// A verdict that leaves everything open says why.
