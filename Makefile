@@ -21,6 +21,9 @@ DOC        := $(DESTDIR)$(DOCDIR)
 SUDO       := $(if $(filter 0,$(shell id -u)),,sudo)
 UNITS      := portmap-nft.service portmap-nft-again.service portmap-nft-guard.service
 INSTALL    ?= install
+# Links of the documents to what is elsewhere once installed, or is not installed.
+MOVED      := s,packaging/examples/,examples/,g; s,](rules),](examples),g; \
+  s,\[\([^][]*\)\](\(\.\./\)*\(packaging/ansible\|ARCHITECTURE\.md\)[^)]*),\1 (in the source tree),g
 # What the binary and what it generates are made from.
 SOURCES    := src man schema Cargo.toml Cargo.lock packaging/share.sh packaging/notices.sh
 
@@ -76,6 +79,7 @@ install: built ## copy what `make` built below $(DESTDIR)$(PREFIX)
 	$(INSTALL) -m 755 packaging/hooks/portmap-converge $(ROOT)/share/portmap/hooks/portmap-converge
 	$(INSTALL) -m 644 README.md CHANGELOG.md SECURITY.md LICENSE $(SHARE)/THIRD-PARTY $(DOC)
 	$(INSTALL) -m 644 docs/*.md docs/*.svg $(DOC)/docs
+	sed -i '$(MOVED)' $(DOC)/*.md $(DOC)/docs/*.md
 	$(INSTALL) -m 644 rules/*.yaml $(wildcard packaging/examples/*) $(DOC)/examples
 	$(INSTALL) -m 644 packaging/etc/web.yaml.example $(DESTDIR)$(SYSCONFDIR)/portmap/web.yaml.example
 	@for unit in $(UNITS); do \
