@@ -37,13 +37,19 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
         firewalls lint bench bench-deps dist deb rpm test-install test-boot test-packages test-ansible test-kernels check-arm64 test-memory supply clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
 
 deps: ## install the libraries and test tools that are missing (uses sudo)
 	@packaging/deps.sh build test
 
 build-deps:
 	@packaging/deps.sh build
+
+# No path of this machine is left in the binary: it is the same wherever it is built.
+build bench: export RUSTFLAGS := $(strip $(RUSTFLAGS) \
+  --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/usr/src/cargo \
+  --remap-path-prefix=$(CURDIR)=/usr/src/portmap-nft \
+  --remap-path-prefix=$(abspath $(TARGET))=/usr/src/portmap-nft/target)
 
 build: ## build the release binary, manual pages and completions
 	@packaging/deps.sh --check build
@@ -194,6 +200,16 @@ test-boot: build-deps build $(HELLO) ## boot a Debian container and test restori
 test-packages: deb rpm $(HELLO) test-install ## install, upgrade, remove and purge the packages (root)
 	@packaging/deps.sh boot
 	$(SUDO) env TARGET="$(abspath $(TARGET))" tests/packages/run
+
+.PHONY: test-reproducible test-msrv
+# Writes docs/reproducible.md.
+test-reproducible: ## build archive and packages twice, and compare every byte (Debian, root)
+	@packaging/deps.sh build deb rpm
+	$(SUDO) env TARGET="$(abspath $(TARGET))" tests/packages/reproducible
+
+test-msrv: dist ## build the Debian package on Debian 13, with its own Rust and no network (root)
+	@packaging/deps.sh boot
+	$(SUDO) env TARGET="$(abspath $(TARGET))" tests/packages/debian-13
 
 test-ansible: build ## test the Ansible collection on ten hosts made of namespaces (root)
 	$(SUDO) env TARGET="$(abspath $(TARGET))" tests/ansible/run

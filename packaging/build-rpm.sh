@@ -18,6 +18,10 @@ tar -xOf "$archive" "$name/packaging/rpm/portmap-nft.spec" >"$out/SOURCES/portma
 # A machine that does not consist of RPMs, like Debian, has neither a database to
 # look up build dependencies in, nor a distribution's macros.
 options=(--define "_topdir $out")
+# The same source gives the same packages: they have the time of the changelog.
+options+=(--define "source_date_epoch_from_changelog 1" --define "use_source_date_epoch_as_buildtime 1"
+    --define "clamp_mtime_to_source_date_epoch 1" --define "build_mtime_policy clamp_to_source_date_epoch"
+    --define "_buildhost localhost")
 [ -n "$(rpm --eval '%{?systemd_post:yes}')" ] || options+=(--load "$packaging/rpm/fallback.macros")
 [ -n "$(rpm -qa 2>/dev/null | head -n 1)" ] || options+=(--nodeps)
 

@@ -65,11 +65,12 @@ for crate in vendor/*; do
 done
 rm "$out/used" "$out/vendor.log"
 
-# The same commit gives the same archive.
+# The same commit gives the same archive. One thread of xz compresses differently, more
+# than one the same.
 when=$(git -C "$OLDPWD" log -1 --format=%ct)
 cd ..
 tar --sort=name --mtime="@$when" --owner=0 --group=0 --numeric-owner --mode=go=rX,u+rw -cf - "$name" |
-    xz -T0 -6 >"$name.tar.xz"
+    xz -T2 -6 >"$name.tar.xz"
 rm -rf "$name"
 echo "$out/$name.tar.xz"
 case "$MAINTAINER$HOMEPAGE" in
