@@ -65,6 +65,11 @@ for crate in vendor/*; do
 done
 rm "$out/used" "$out/vendor.log"
 
+# Debian wants to know of every file in the archive whose it is.
+packaging/copyright.sh . | sed 1d >"$out/crates"
+sed -i -e "/^@CRATES@\$/{r $out/crates" -e 'd}' packaging/debian/copyright
+rm "$out/crates"
+
 # The same commit gives the same archive. One thread of xz compresses differently, more
 # than one the same.
 when=$(git -C "$OLDPWD" log -1 --format=%ct)
