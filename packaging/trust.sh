@@ -1,6 +1,6 @@
 #!/bin/bash
-# Write docs/trust.md: what is checked, how far, and when last. Nothing in it is typed by hand: the
-# figures come from the sources, from Cargo.lock, from docs/kernels.md, and from tests/records, where
+# Write what is counted in docs/trust.md, between its marks: what is checked, how far, and when last.
+# No figure there is typed by hand: they come from the sources, from Cargo.lock, from docs/kernels.md, and from tests/records, where
 # `make walk`, `make faults` and `make fuzz` leave theirs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -68,28 +68,25 @@ kernels() {
 }
 
 # The crates that are in the program, and the licences of each.
-crates() { cargo tree --locked --edges normal --prefix none --format '{p}|{l}' | grep -v '^portmap-nft ' | sed 's/ (\*)$//; s/ (proc-macro)//' | sort -u; }
+crates() { cargo tree --locked --edges normal,no-proc-macro --prefix none --format '{p}|{l}' | grep -v '^portmap-nft ' | sed 's/ (\*)$//; s/ (proc-macro)//' | sort -u; }
 
-dependencies() {
-    local all direct
-    all=$(crates)
-    direct=$(cargo tree --locked --edges normal --prefix none --depth 1 --format '{p}' | grep -vc '^portmap-nft ')
-    echo "$(wc -l <<<"$all") crates are built into the program, $direct of them named by it. Their licences:"
-    echo
-    echo "| licence | crates |"
+licences() {
+    echo "| licence | crates that are linked in |"
     echo "|---|---|"
-    cut -d'|' -f2 <<<"$all" | sort | uniq -c | sort -k1,1nr -k2 | sed 's/^ *\([0-9]*\) \(.*\)$/| \2 | \1 |/'
+    crates | cut -d'|' -f2 | sort | uniq -c | sort -k1,1nr -k2 | sed 's/^ *\([0-9]*\) \(.*\)$/| \2 | \1 |/'
 }
 
 tests=$(grep -rhE '^ *#\[test\]' src tests --include='*.rs' | wc -l)
 lines() { find "$@" -name '*.rs' -print0 | xargs -0 cat | wc -l; }
 commit=$(git describe --always --dirty --exclude='*')
 kernel_table=$(kernels)
-tree=$(dependencies)
-cat >docs/trust.md <<X
-# What is checked
+licences=$(licences)
+counted=$(mktemp)
+trap 'rm -f "$counted"' EXIT
+cat >"$counted" <<X
+<!-- counted -->
 
-Written by \`make trust-report\` on commit $commit. Every figure is counted, or taken from the record of a run, with the commit that it is of.
+From here on, all is written by \`make trust-report\` on commit $commit. Every figure is counted, or taken from the record of a run, with the commit that it is of.
 
 $(thousands "$(lines src)") lines of Rust, held by $(thousands "$tests") tests ($(thousands "$(lines tests)") lines).
 
@@ -119,8 +116,12 @@ $(faults || true)
 
 $kernel_table
 
-## Dependencies
+## Licences
 
-$tree
+$licences
+
+<!-- /counted -->
 X
+sed -i -e '/^<!-- counted -->$/,/^<!-- \/counted -->$/d' docs/trust.md
+cat "$counted" >>docs/trust.md
 echo "docs/trust.md is written"
