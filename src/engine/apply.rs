@@ -153,23 +153,25 @@ impl<K: Kernel> Engine<'_, K> {
 
     /// Removes everything of portmap's from the kernel.
     pub fn clear(&mut self, keeps_history: bool) -> Result<Change> {
-        self.sweep_runs();
         let locking = if keeps_history { Locking::Required } else { Locking::WithoutHistory };
         let cleared = self.session(locking).and_then(|mut session| {
             let mut change = session.clear()?;
             session.look_ahead(&mut change);
             Ok(change)
         });
-        cleared.map_err(super::Error::or_without_history)
+        let change = cleared.map_err(super::Error::or_without_history)?;
+        self.sweep_runs();
+        Ok(change)
     }
 
     /// The same, and boot restores nothing any more.
     pub fn clear_for_good(&mut self) -> Result<Change> {
-        self.sweep_runs();
         let mut session = self.session(Locking::Required)?;
         let mut change = session.clear()?;
         session.forget_after(&mut change);
         session.look_ahead(&mut change);
+        drop(session);
+        self.sweep_runs();
         Ok(change)
     }
 
