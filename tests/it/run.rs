@@ -586,10 +586,12 @@ fn what_goes_while_it_is_read_is_no_error() {
     let service = Service { protocol: Protocol::Tcp, port: port(80) };
     let mapping = MappingSet::new(vec![Mapping::new(service, Target::new(port(3000)))]);
     let steps = plan(Some(&desired(&mapping, None, None)), None);
-    let table =
-        RunTable { id: RunId { pid: 7, nth: 1 }, command: None, lifetime: Lifetime::Socket };
     let come_and_go = || {
-        for _ in 0..300 {
+        // Each by a name of its own: a process that another test is about to start may hold the
+        // socket of the last one for a moment.
+        for nth in 1..=300 {
+            let id = RunId { pid: 7, nth };
+            let table = RunTable { id, command: None, lifetime: Lifetime::Socket };
             let mut kernel = Netlink::open().unwrap();
             let generation = kernel.generation().unwrap();
             kernel.hold(&table, &steps, generation).unwrap();
