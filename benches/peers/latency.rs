@@ -16,7 +16,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use crate::inputs::{THOUSAND, target};
 use crate::measure::{installed, median, run};
 use crate::namespace::{Namespace, SERVER, link};
-use crate::noise::{Twins, paired_ratio};
+use crate::noise::{Patience, Twins, paired_ratio};
 
 /// Where the clients connect: the last of the 1,000 rules where there are rules.
 pub const PORT: u16 = *THOUSAND.end();
@@ -135,13 +135,12 @@ pub fn measure(
         .and_then(|max| max.trim().parse::<usize>().ok())
         .map_or(effort.connections, |max| max / 2 / (effort.rounds + 1));
     let blocks = (effort.connections.min(room) / effort.block).max(1);
-    let mut deadline = None;
+    let mut patience = Patience::of(effort.patience);
     for round in 0.. {
         let going_on = round > effort.rounds;
         if going_on {
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + effort.patience);
             let now = compare(lanes, twins);
-            if now.agree() || Instant::now() >= deadline {
+            if patience.is_over(now.agree()) {
                 return Ok(now);
             }
         }

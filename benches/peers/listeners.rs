@@ -18,14 +18,8 @@ use crate::applies::Applies;
 use crate::limits::{Check, Noise};
 use crate::measure::{median, run};
 use crate::namespace::Namespace;
-use crate::noise::{Twins, paired_ratio};
+use crate::noise::{Effort, Patience, Twins, paired_ratio};
 use crate::report::{Report, Table, time};
-
-pub struct Effort {
-    pub rounds: usize,
-    /// How much longer to go on while two identical contenders are not alike.
-    pub patience: Duration,
-}
 
 struct Case {
     name: &'static str,
@@ -171,13 +165,11 @@ fn measure_case(
     let _sockets = Holder::start(case)?;
     let portmap = subjects[0].program;
     let version = || anyhow::Ok(run(Command::new(portmap).arg("--version"))?.wall);
-    let mut deadline = None;
+    let mut patience = Patience::of(effort.patience);
     for round in 0.. {
-        if round > effort.rounds {
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + effort.patience);
-            if Twins::of(&versions[0], &versions[1]).agree() || Instant::now() >= deadline {
-                break;
-            }
+        let are_alike = || Twins::of(&versions[0], &versions[1]).agree();
+        if round > effort.rounds && patience.is_over(are_alike()) {
+            break;
         }
         let before = version()?;
         let one_alone = subjects.len() == 1;

@@ -148,15 +148,15 @@ fn bench(options: &Options) -> Result<bool> {
     }
     if options.measures("noop") {
         let effort = match options.quick {
-            true => noop::Effort { rounds: 5, patience: Duration::from_secs(2) },
-            false => noop::Effort { rounds: 41, patience: Duration::from_secs(60) },
+            true => noise::Effort { rounds: 5, patience: Duration::from_secs(2) },
+            false => noise::Effort { rounds: 41, patience: Duration::from_secs(60) },
         };
         noop::measure(&applies, portmap, dir, &effort, &mut report)?;
     }
     if options.measures("listeners") {
         let effort = match options.quick {
-            true => listeners::Effort { rounds: 5, patience: Duration::from_secs(2) },
-            false => listeners::Effort { rounds: 41, patience: Duration::from_secs(30) },
+            true => noise::Effort { rounds: 5, patience: Duration::from_secs(2) },
+            false => noise::Effort { rounds: 41, patience: Duration::from_secs(30) },
         };
         listeners::measure(&applies, portmap, &effort, &mut report)?;
     }

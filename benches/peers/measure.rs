@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::noise::{Twins, paired_ratio};
+use crate::noise::{Patience, Twins, paired_ratio};
 
 /// One run of a command, from spawn to exit.
 #[derive(Clone, Copy, Debug)]
@@ -128,12 +128,11 @@ pub fn interleave(
         .collect();
     let mut commits = vec![Vec::new(); contenders.len()];
     let start = Instant::now();
-    let mut deadline = None;
+    let mut patience = Patience::of(rounds.patience);
     for round in 0.. {
         if round > rounds.quick || (round > rounds.heavy && start.elapsed() > BUDGET) {
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + rounds.patience);
-            let quiet = twins(&series, plan).is_none_or(|twins| twins.agree());
-            if quiet || Instant::now() >= deadline {
+            let are_alike = twins(&series, plan).is_none_or(|twins| twins.agree());
+            if patience.is_over(are_alike) {
                 break;
             }
         }

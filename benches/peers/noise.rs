@@ -2,7 +2,7 @@
 //! others, and have to come out alike.
 
 use std::fmt::{self, Display, Formatter};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How far two identical contenders may be apart.
 const APART: f64 = 0.03;
@@ -36,6 +36,30 @@ impl Twins {
     /// How much of a time may be noise, as a part of it.
     pub fn noise(&self) -> f64 {
         self.high.max(1.0 / self.low).max(1.0) - 1.0
+    }
+}
+
+/// How long a comparison takes.
+pub struct Effort {
+    pub rounds: usize,
+    /// How much longer to go on while two identical contenders are not alike.
+    pub patience: Duration,
+}
+
+/// The time for which a comparison goes on beyond its rounds, from the first question on.
+pub struct Patience {
+    time: Duration,
+    end: Option<Instant>,
+}
+
+impl Patience {
+    pub fn of(time: Duration) -> Patience {
+        Patience { time, end: None }
+    }
+
+    pub fn is_over(&mut self, are_alike: bool) -> bool {
+        let now = Instant::now();
+        are_alike || now >= *self.end.get_or_insert(now + self.time)
     }
 }
 

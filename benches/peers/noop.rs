@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -16,19 +16,13 @@ use crate::kernel;
 use crate::limits::{Check, Noise};
 use crate::measure::{median, run};
 use crate::namespace::Namespace;
-use crate::noise::{Twins, paired_ratio};
+use crate::noise::{Effort, Patience, Twins, paired_ratio};
 use crate::report::{Report, Table, time};
 
 /// As many as portmap keeps.
 const GENERATIONS: usize = 50;
 /// In milliseconds.
 const LIMIT: f64 = 1.0;
-
-pub struct Effort {
-    pub rounds: usize,
-    /// How much longer to go on while two identical contenders are not alike.
-    pub patience: Duration,
-}
 
 struct Case {
     /// What is said of it in the tables, and with the limit.
@@ -98,13 +92,11 @@ pub fn measure(
         sleep(Duration::from_millis(5));
         Ok(run(Command::new(portmap).arg("--version"))?.wall)
     };
-    let mut deadline = None;
+    let mut patience = Patience::of(effort.patience);
     for round in 0.. {
-        if round > effort.rounds {
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + effort.patience);
-            if Twins::of(&versions[0], &versions[1]).agree() || Instant::now() >= deadline {
-                break;
-            }
+        let are_alike = || Twins::of(&versions[0], &versions[1]).agree();
+        if round > effort.rounds && patience.is_over(are_alike()) {
+            break;
         }
         for (index, subject) in subjects.iter_mut().enumerate() {
             // Before the first, and half-way through.
