@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -164,24 +165,28 @@ fn measure_case(
     let _host = Namespace::enter_new()?;
     let _sockets = Holder::start(case)?;
     let portmap = subjects[0].program;
-    let version = || anyhow::Ok(run(Command::new(portmap).arg("--version"))?.wall);
+    let version = || {
+        // What the kernel frees after an apply is not to disturb what follows.
+        sleep(Duration::from_millis(5));
+        anyhow::Ok(run(Command::new(portmap).arg("--version"))?.wall)
+    };
     let mut patience = Patience::of(effort.patience);
     for round in 0.. {
         let are_alike = || Twins::of(&versions[0], &versions[1]).agree();
         if round > effort.rounds && patience.is_over(are_alike()) {
             break;
         }
-        let before = version()?;
         let one_alone = subjects.len() == 1;
         for (n, subject) in subjects.iter_mut().enumerate() {
             // Each changes what the other has made, or it itself before.
             subject.measure(TARGETS[if one_alone { round % 2 } else { n }])?;
         }
-        let after = version()?;
+        // By turns one twin's and the other's: whatever comes just after an apply takes longer.
+        let version = version()?;
         match round {
             // It warms up.
             0 => subjects.iter_mut().for_each(Subject::forget),
-            _ => versions.iter_mut().zip([before, after]).for_each(|(v, time)| v.push(time)),
+            _ => versions[round % 2].push(version),
         }
     }
     Ok(())
