@@ -10,11 +10,11 @@ mod calls;
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use portmap::mapping::{Mapping, MappingSet, Port, Protocol, Target};
 
 use self::calls::{Point, points};
+use crate::support::chance::count_and_seed;
 use crate::support::portmap::Outcome;
 use crate::support::record::record;
 use crate::walk::model::{Command, Model, Says};
@@ -205,14 +205,10 @@ fn goes_on(stage: &Stage, model: &Model) -> Result<(), String> {
 
 /// `PORTMAP_FAULTS=COUNT[:SEED]`, or `all`.
 fn asked_for() -> (usize, u64) {
-    let any = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
-    let Ok(asked) = env::var("PORTMAP_FAULTS") else { return (SAMPLE, any) };
-    if asked == "all" {
-        return (usize::MAX, any);
+    match env::var("PORTMAP_FAULTS").ok().as_deref() {
+        Some("all") => count_and_seed(None, usize::MAX),
+        asked => count_and_seed(asked, SAMPLE),
     }
-    let (count, seed) = asked.split_once(':').unwrap_or((&asked, ""));
-    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|e| panic!("{asked}: {e}"));
-    (number(count) as usize, if seed.is_empty() { any } else { number(seed) })
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub mod stage;
 
 use std::env;
 use std::thread;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use portmap::mapping::Selector;
@@ -20,6 +20,7 @@ use self::model::{Command, Damage, Model};
 use self::rules::{Dice, SERVICES, TARGETS, any_rules};
 use self::stage::Stage;
 use crate::run::{Run, waiting};
+use crate::support::chance::count_and_seed;
 use crate::support::record::record;
 use crate::support::wait_until;
 
@@ -287,11 +288,7 @@ impl Walk {
 
 /// `PORTMAP_WALK=STEPS[:SEED]`
 fn asked_for() -> (usize, u64) {
-    let any = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
-    let Ok(asked) = env::var("PORTMAP_WALK") else { return (STEPS, any) };
-    let (steps, seed) = asked.split_once(':').unwrap_or((&asked, ""));
-    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|e| panic!("{asked}: {e}"));
-    (number(steps) as usize, if seed.is_empty() { any } else { number(seed) })
+    count_and_seed(env::var("PORTMAP_WALK").ok().as_deref(), STEPS)
 }
 
 #[test]

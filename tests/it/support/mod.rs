@@ -13,6 +13,7 @@
 
 pub mod arbitrary;
 mod boot;
+pub mod chance;
 #[allow(dead_code, reason = "tests/engine uses all of it")]
 pub mod model;
 pub mod namespace;
