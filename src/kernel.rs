@@ -42,6 +42,9 @@ pub struct Snapshot {
     pub generation: u32,
     /// `None` if the table does not exist.
     pub table: Option<Observed>,
+    /// Whether there are tables of runs as well. It costs nothing to know; [`Kernel::runs`] reads
+    /// them.
+    pub has_runs: bool,
 }
 
 pub use crate::kernel::nft::read::Extent;
@@ -184,9 +187,9 @@ impl Kernel for Netlink {
     }
 
     fn snapshot(&mut self, extent: Extent) -> Result<Snapshot, Error> {
-        let (generation, table) =
-            consistent(&mut self.socket, |socket| read::table(socket, extent))?;
-        Ok(Snapshot { generation, table })
+        let read = |socket: &mut Socket| read::tables(socket, extent);
+        let (generation, (table, has_runs)) = consistent(&mut self.socket, read)?;
+        Ok(Snapshot { generation, table, has_runs })
     }
 
     fn commit(&mut self, steps: &[Step], generation: u32) -> Result<(), CommitError> {

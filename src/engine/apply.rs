@@ -73,7 +73,9 @@ impl<K: Kernel> Engine<'_, K> {
 
     /// Makes the kernel do what the request says. `snapshot` is what [`Engine::read_kernel`] read.
     pub fn apply(&mut self, request: &ApplyRequest, snapshot: Snapshot) -> Result<Change> {
-        self.sweep_runs();
+        if snapshot.has_runs {
+            self.sweep_runs();
+        }
         let without_history = !request.persist && request.trial.is_none();
         let (snapshot, unchanged) = self.nothing_to_do(request, snapshot);
         if let Some(unchanged) = unchanged {

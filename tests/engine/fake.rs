@@ -195,7 +195,8 @@ impl Kernel for FakeKernel {
             }
             table.counters.elements.clear();
         }
-        Ok(Snapshot { generation: state.generation, table })
+        let has_runs = !state.runs.is_empty();
+        Ok(Snapshot { generation: state.generation, table, has_runs })
     }
 
     fn commit(&mut self, steps: &[Step], generation: u32) -> Result<(), CommitError> {

@@ -46,7 +46,7 @@ fn reach(
     altered: impl Fn(&mut Step),
 ) -> Result<Option<Observed>, TestCaseError> {
     let mut kernel = Netlink::open().map_err(|e| TestCaseError::fail(e.to_string()))?;
-    let Snapshot { generation, table } = snapshot(&mut kernel)?;
+    let Snapshot { generation, table, .. } = snapshot(&mut kernel)?;
     let mut steps = plan(wanted, table.as_ref());
     steps.iter_mut().for_each(altered);
     let committed = kernel.commit(&steps, generation);

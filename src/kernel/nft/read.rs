@@ -19,7 +19,7 @@ use crate::kernel::netlink::socket::Socket;
 use crate::kernel::netlink::wire::{Attrs, Malformed, Message, be_u32, text};
 use crate::ruleset::{
     ChainName, Counter, Counters, GATE, Gate, Hook, HookPoint, Layer, Map, MapName, Observed,
-    Policy, Stamp, TABLE, TableName,
+    Policy, RunId, Stamp, TABLE, TableName,
 };
 
 /// `NFT_MSG_GETFLOWTABLE`
@@ -78,28 +78,56 @@ pub struct Head<'a> {
     pub userdata: Option<&'a [u8]>,
 }
 
-/// The table, or `None` if there is none. Not one moment of it unless the generation before and
-/// after is the same.
-pub fn table(socket: &mut Socket, extent: Extent) -> Result<Option<Observed>, Error> {
-    let mut seen = Observed::default();
-    let mut source = Source::main(socket);
-    let present = source.head(|Head { flags, userdata, .. }| {
-        if flags != 0 {
-            seen.foreign.push(format!("flags {flags:#x} of table {TABLE}{}", dormant(flags)));
+/// The table, or `None` if there is none, and whether there are tables of runs. Not one moment of
+/// it unless the generation before and after is the same.
+pub fn tables(socket: &mut Socket, extent: Extent) -> Result<(Option<Observed>, bool), Error> {
+    let mut found = None;
+    let mut has_runs = false;
+    heads(socket, |name, head| {
+        if name == TABLE {
+            found = Some(Observed { foreign: additions(head), ..Observed::default() });
         }
-        if userdata.is_some_and(is_commented) {
-            seen.foreign.push(format!("comment of table {TABLE}"));
-        }
+        has_runs |= name.parse::<RunId>().is_ok();
     })?;
-    if !present {
-        return Ok(None);
+    if let Some(seen) = &mut found {
+        Source::main(socket).content(extent, seen)?;
     }
-    source.content(extent, &mut seen)?;
-    Ok(Some(seen))
+    Ok((found, has_runs))
+}
+
+/// What is at the table itself that portmap does not put there.
+fn additions(Head { flags, userdata, .. }: Head) -> Vec<String> {
+    let flags =
+        (flags != 0).then(|| format!("flags {flags:#x} of table {TABLE}{}", dormant(flags)));
+    let is_commented = userdata.is_some_and(is_commented);
+    let comment = is_commented.then(|| format!("comment of table {TABLE}"));
+    flags.into_iter().chain(comment).collect()
+}
+
+/// Passes on each table of the family, by name.
+pub fn heads(socket: &mut Socket, mut each: impl FnMut(&str, Head)) -> Result<(), Error> {
+    query::dump(socket, libc::NFT_MSG_GETTABLE, &[], |message| {
+        if message.family() == Some(query::FAMILY) {
+            let attrs = message.attrs()?;
+            let name = attrs.find(NFTA_TABLE_NAME)?.map(text).transpose()?.ok_or(Malformed)?;
+            each(name, Head::read(attrs)?);
+        }
+        Ok(())
+    })
 }
 
 fn dormant(flags: u32) -> &'static str {
     if flags & 1 != 0 { " (dormant)" } else { "" }
+}
+
+impl<'a> Head<'a> {
+    fn read(attrs: Attrs<'a>) -> Result<Self, Malformed> {
+        Ok(Self {
+            flags: attrs.find(NFTA_TABLE_FLAGS)?.map(be_u32).transpose()?.unwrap_or(0),
+            owner: attrs.find(NFTA_TABLE_OWNER)?.map(be_u32).transpose()?,
+            userdata: attrs.find(NFTA_TABLE_USERDATA)?,
+        })
+    }
 }
 
 impl<'a> Source<'a> {
@@ -115,12 +143,7 @@ impl<'a> Source<'a> {
     pub fn head(&mut self, mut each: impl FnMut(Head)) -> Result<bool, Error> {
         let attrs = [(NFTA_TABLE_NAME, self.name.as_str())];
         let answer = query::get(self.socket, libc::NFT_MSG_GETTABLE, &attrs, |message| {
-            let attrs = message.attrs()?;
-            each(Head {
-                flags: attrs.find(NFTA_TABLE_FLAGS)?.map(be_u32).transpose()?.unwrap_or(0),
-                owner: attrs.find(NFTA_TABLE_OWNER)?.map(be_u32).transpose()?,
-                userdata: attrs.find(NFTA_TABLE_USERDATA)?,
-            });
+            each(Head::read(message.attrs()?)?);
             Ok(())
         });
         match answer {
@@ -384,7 +407,7 @@ mod tests {
             batch.number(first);
             let answers = socket.transact(&batch.writer.bytes).unwrap();
             assert!(answers.iter().all(|answer| answer.errno == 0), "{answers:?}");
-            table(&mut socket, Extent::Whole).unwrap().unwrap().foreign
+            tables(&mut socket, Extent::Whole).unwrap().0.unwrap().foreign
         };
         thread::scope(|scope| scope.spawn(in_namespace).join().unwrap())
     }

@@ -1,25 +1,16 @@
 //! The tables of runs as they are in the kernel.
 
-use nix::libc;
-
 use super::abi::*;
-use super::query;
-use super::read::{Extent, Head, Source};
+use super::read::{Extent, Head, Source, heads};
 use super::sets;
 use crate::kernel::Error;
 use crate::kernel::netlink::socket::Socket;
-use crate::kernel::netlink::wire::text;
 use crate::ruleset::{Observed, Run, RunId, RunTable, TableName};
 
 /// All of them, by name. Not one moment of them unless the generation before and after is the same.
 pub fn runs(socket: &mut Socket) -> Result<Vec<Run>, Error> {
     let mut ids: Vec<RunId> = Vec::new();
-    query::dump(socket, libc::NFT_MSG_GETTABLE, &[], |message| {
-        let inet = message.family() == Some(query::FAMILY);
-        let name = message.attrs()?.find(NFTA_TABLE_NAME)?.map(text).transpose()?;
-        ids.extend(name.filter(|_| inet).and_then(|name| name.parse::<RunId>().ok()));
-        Ok(())
-    })?;
+    heads(socket, |name, _| ids.extend(name.parse::<RunId>()))?;
     ids.sort_unstable();
     let runs = ids.into_iter().map(|id| run(socket, id));
     runs.filter_map(Result::transpose).collect()
