@@ -6,16 +6,19 @@
 //! sockets the processes of others have open (`hook_ptrace_access_check` in the kernel's
 //! `security/landlock/task.c`), and to name these is part of what portmap is for.
 
-mod calls;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
+mod filter;
 
-use std::collections::BTreeMap;
+/// Others are not known to [`seccompiler`].
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+mod filter {
+    pub fn install(_: &super::Needs) -> Result<(), String> {
+        let processor = std::env::consts::ARCH;
+        Err(format!("filter system calls: their numbers on {processor} are not known"))
+    }
+}
 
-use nix::libc;
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Is, SeccompCondition,
-    SeccompFilter, SeccompRule, TargetArch,
-};
 
 /// What a command still needs.
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +74,7 @@ pub fn confine(needs: &Needs) -> Result<(), String> {
     let dropped = drop_capabilities(needs.capabilities);
     let sealed = thread::set_no_new_privs(true).map_err(|e| format!("set no_new_privs: {e}"));
     dropped.and(sealed)?;
-    let filter = filter(needs).map_err(|e| format!("make a filter of system calls: {e}"))?;
-    seccompiler::apply_filter(&filter).map_err(|e| format!("filter system calls: {e}"))
+    filter::install(needs)
 }
 
 fn drop_capabilities(kept: CapabilitySet) -> Result<(), String> {
@@ -85,48 +87,6 @@ fn drop_capabilities(kept: CapabilitySet) -> Result<(), String> {
         inheritable: inheritable & kept,
     };
     thread::set_capabilities(None, rest).map_err(failed)
-}
-
-/// Refuses with EPERM: a library that tries something of its own accord goes on without it.
-fn filter(needs: &Needs) -> Result<BpfProgram, seccompiler::BackendError> {
-    let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
-    let mut refused: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    // Without a rule, a call is refused whatever its arguments are.
-    let mut refuse = |calls: &[libc::c_long]| {
-        refused.extend(calls.iter().map(|call| (*call, Vec::new())));
-    };
-    refuse(calls::NEVER);
-    if !needs.unshares {
-        refuse(calls::NAMESPACES);
-    }
-    if !needs.executes {
-        refuse(calls::EXECUTE);
-    }
-    if !needs.writes {
-        refuse(calls::CHANGE_FILES);
-        for (call, flags) in calls::OPEN {
-            refused.insert(*call, to_write(*flags)?);
-        }
-    }
-    let refusal = SeccompAction::Errno(libc::EPERM as u32);
-    SeccompFilter::new(refused, SeccompAction::Allow, refusal, architecture)?.try_into()
-}
-
-/// With flags, in this argument, that open a file for more than reading.
-fn to_write(argument: u8) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-    let is = |mask: libc::c_int, value: libc::c_int| {
-        let (mask, value) = (mask as u64, value as u64);
-        let condition = SeccompCondition::new(argument, Length::Dword, Is::MaskedEq(mask), value)?;
-        SeccompRule::new(vec![condition])
-    };
-    [
-        is(libc::O_ACCMODE, libc::O_WRONLY),
-        is(libc::O_ACCMODE, libc::O_RDWR),
-        is(libc::O_CREAT, libc::O_CREAT),
-        is(libc::O_TRUNC, libc::O_TRUNC),
-    ]
-    .into_iter()
-    .collect()
 }
 
 #[cfg(test)]

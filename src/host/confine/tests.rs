@@ -5,6 +5,7 @@ use std::io;
 use std::process::Command;
 use std::thread as threads;
 
+use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 
 use super::*;
@@ -90,4 +91,66 @@ fn capabilities_that_were_not_there_are_not_gained() {
     let Some(after) = after else { return };
     assert_eq!(after.effective, before.effective & Needs::CHANGE.capabilities);
     assert_eq!(after.permitted, before.permitted & Needs::CHANGE.capabilities);
+}
+
+/// The numbers of other tables than the processor's own, on which the filter must not depend.
+#[cfg(target_arch = "x86_64")]
+mod foreign {
+    use std::os::unix::process::ExitStatusExt;
+    use std::path::{Path, PathBuf};
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    /// Makes a directory by the x32 form of mkdir(2), or asks a 32-bit program's getpid(2). Ends
+    /// with the error number.
+    const PROGRAM: &str = r#"
+        #include <errno.h>
+        #include <sys/syscall.h>
+        #include <unistd.h>
+        int main(int count, char **arguments) {
+            if (count > 1)
+                return syscall(0x40000000 | SYS_mkdir, arguments[1], 0700) == 0 ? 0 : errno;
+            long result;
+            __asm__ volatile("int $0x80" : "=a"(result) : "a"(20) : "r8", "r9", "r10", "r11", "memory");
+            return result == getpid() ? 0 : ENOSYS;
+        }"#;
+
+    /// In C, because a call without libc's help is unsafe code.
+    fn program(dir: &Path) -> PathBuf {
+        let (source, program) = (dir.join("foreign.c"), dir.join("foreign"));
+        fs::write(&source, PROGRAM).unwrap();
+        let status = Command::new("cc").arg("-o").arg(&program).arg(&source).status();
+        assert!(status.unwrap().success(), "cc compiles a small program");
+        program
+    }
+
+    /// By a program that a confined process starts.
+    fn call(command: &mut Command) -> Option<ExitStatus> {
+        let needs = Needs { executes: true, ..Needs::KERNEL };
+        confined(needs, || command.status().unwrap())
+    }
+
+    #[test]
+    fn the_x32_form_of_a_call_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = dir.path().join("made");
+        let Some(status) = call(Command::new(program(dir.path())).arg(&made)) else { return };
+        // ENOSYS is the answer of a kernel that does not know x32, if it is asked.
+        assert_eq!(status.code(), Some(libc::EPERM), "{status}");
+        assert!(!made.exists());
+    }
+
+    #[test]
+    fn a_call_of_a_32_bit_program_ends_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(program(dir.path()));
+        let status = command.status().unwrap();
+        if !status.success() {
+            eprintln!("left out: this kernel runs no 32-bit programs: {status}");
+            return;
+        }
+        let Some(status) = call(&mut command) else { return };
+        assert_eq!(status.signal(), Some(libc::SIGSYS), "{status}");
+    }
 }

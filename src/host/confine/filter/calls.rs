@@ -1,0 +1,67 @@
+//! System calls by what they are for.
+
+use nix::libc::*;
+
+/// Newer than libc's own list; since 5.1 all architectures have the same numbers
+/// (`scripts/syscall.tbl` of the kernel).
+const FCHMODAT2: c_long = 452;
+const SETXATTRAT: c_long = 463;
+const REMOVEXATTRAT: c_long = 466;
+const OPEN_TREE_ATTR: c_long = 467;
+const FILE_SETATTR: c_long = 469;
+
+/// For who takes a machine over: other processes' memory, mounts, kernel code, the clock. What
+/// io_uring does passes by the filter.
+#[rustfmt::skip]
+pub const NEVER: &[c_long] = &[
+    SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_kcmp, SYS_pidfd_getfd,
+    SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_open_tree, SYS_move_mount,
+    SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_fspick, SYS_mount_setattr, OPEN_TREE_ATTR,
+    SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_kexec_load, SYS_bpf,
+    SYS_perf_event_open, SYS_reboot, SYS_swapon, SYS_swapoff, SYS_quotactl, SYS_acct,
+    SYS_settimeofday, SYS_clock_settime, SYS_clock_adjtime, SYS_adjtimex,
+    SYS_sethostname, SYS_setdomainname, SYS_add_key, SYS_request_key, SYS_keyctl,
+    SYS_userfaultfd, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register,
+    SYS_open_by_handle_at, SYS_fanotify_init, SYS_mknodat,
+    SYS_setuid, SYS_setgid, SYS_setreuid, SYS_setregid, SYS_setresuid, SYS_setresgid,
+    SYS_setfsuid, SYS_setfsgid, SYS_setgroups,
+    #[cfg(target_arch = "x86_64")] SYS_mknod,
+    #[cfg(target_arch = "x86_64")] SYS_iopl,
+    #[cfg(target_arch = "x86_64")] SYS_ioperm,
+    #[cfg(target_arch = "x86_64")] SYS_kexec_file_load,
+];
+
+pub const NAMESPACES: &[c_long] = &[SYS_unshare, SYS_setns];
+
+pub const EXECUTE: &[c_long] = &[SYS_execve, SYS_execveat];
+
+/// Without those that open files. `openat2` has its flags in memory, where no filter sees them.
+#[rustfmt::skip]
+pub const CHANGE_FILES: &[c_long] = &[
+    SYS_openat2, SYS_renameat2, SYS_linkat, SYS_symlinkat, SYS_unlinkat, SYS_mkdirat,
+    SYS_fchmod, SYS_fchmodat, FCHMODAT2, SYS_fchown, SYS_fchownat, SYS_truncate,
+    SYS_ftruncate, SYS_fallocate, SYS_utimensat, SYS_setxattr, SYS_lsetxattr,
+    SYS_fsetxattr, SETXATTRAT, SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr,
+    REMOVEXATTRAT, FILE_SETATTR,
+    #[cfg(not(target_arch = "riscv64"))] SYS_renameat,
+    #[cfg(target_arch = "x86_64")] SYS_creat,
+    #[cfg(target_arch = "x86_64")] SYS_rename,
+    #[cfg(target_arch = "x86_64")] SYS_link,
+    #[cfg(target_arch = "x86_64")] SYS_symlink,
+    #[cfg(target_arch = "x86_64")] SYS_unlink,
+    #[cfg(target_arch = "x86_64")] SYS_rmdir,
+    #[cfg(target_arch = "x86_64")] SYS_mkdir,
+    #[cfg(target_arch = "x86_64")] SYS_chmod,
+    #[cfg(target_arch = "x86_64")] SYS_chown,
+    #[cfg(target_arch = "x86_64")] SYS_lchown,
+    #[cfg(target_arch = "x86_64")] SYS_utime,
+    #[cfg(target_arch = "x86_64")] SYS_utimes,
+    #[cfg(target_arch = "x86_64")] SYS_futimesat,
+];
+
+/// Each with the place of its flags among the arguments, counted from 0.
+pub const OPEN: &[(c_long, u8)] = &[
+    (SYS_openat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (SYS_open, 1),
+];
