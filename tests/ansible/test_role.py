@@ -122,7 +122,9 @@ case "$*" in *is-enabled*) echo enabled ;; *show*) echo LoadState=loaded; echo A
 
 
 def playbook(world, name, *options, **variables):
-    given = {"portmap_install": "none", "portmap_files": FILES, **variables}
+    # Nothing starts units on these hosts.
+    given = {"portmap_install": "none", "portmap_files": FILES, "portmap_service_enabled": False}
+    given.update(variables)
     return world.playbook("portmap.portmap." + name, *options, variables=given)
 
 
@@ -163,6 +165,22 @@ def test_an_audit_names_the_hosts_that_differ_and_changes_nothing(world):
     assert "3999" in edited.read("/etc/portmap/web.yaml")
     assert playbook(world, "waves").rc == 0
     assert playbook(world, "audit").rc == 0
+
+
+def test_an_audit_tells_what_only_the_host_knows(world):
+    limit = ("-l", "host1,host2")
+    answer = playbook(world, "audit", *limit, portmap_service_enabled=True)
+    assert answer.failed == ["host1", "host2"], answer.text
+    assert "is persisted, but nothing restores it" in answer.text
+    mapping = ("80:3000", "25:2525", "443:3001")
+    world.hosts[0].run("portmap", "apply", "--confirm", "60s", *mapping)
+    try:
+        answer = playbook(world, "audit", *limit)
+    finally:
+        world.hosts[0].run("portmap", "rollback")
+    assert answer.failed == ["host1"], answer.text
+    assert "is on trial for" in answer.text
+    assert playbook(world, "audit", *limit).rc == 0
 
 
 def test_absent_leaves_no_file_and_no_redirect(world):
