@@ -69,6 +69,8 @@ rm "$out/used" "$out/vendor.log"
 packaging/copyright.sh . | sed 1d >"$out/crates"
 sed -i -e "/^@CRATES@\$/{r $out/crates" -e 'd}' packaging/debian/copyright
 rm "$out/crates"
+# Fedora, of those that are linked in.
+packaging/bundled.sh packaging/rpm/portmap-nft.spec "${linux[@]}"
 
 # The same commit gives the same archive. One thread of xz compresses differently, more
 # than one the same.
