@@ -10,6 +10,8 @@ error. No other file depends on that.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 
 # The kernel was changed, but something after that failed.
 CHANGED_AND_FAILED = 3
@@ -79,11 +81,27 @@ def explain(command, rc, stderr):
     return message, errors
 
 
+def execute(command, data):
+    """Exit code, standard output and standard error.
+
+    Not AnsibleModule.run_command: that fails where the command ends before it has read its input,
+    and with it goes what the command has said and whether it has changed something.
+    """
+    done = subprocess.run(
+        command,
+        input=data or b"",
+        capture_output=True,
+        check=False,
+        env={**os.environ, "LC_ALL": "C.UTF-8", "NO_COLOR": "1"},
+    )
+    out, err = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
+    return done.returncode, out, err
+
+
 class Portmap:
     """Runs portmap on this host for one module call."""
 
     def __init__(self, module, executable, state_dir=None):
-        self.module = module
         path = executable
         if "/" not in executable:
             path = module.get_bin_path(executable, opt_dirs=["/usr/local/bin"])
@@ -97,13 +115,7 @@ class Portmap:
         if self.state_dir:
             command.append("--state-dir=%s" % self.state_dir)
         command += args
-        rc, out, err = self.module.run_command(
-            command,
-            data=data,
-            binary_data=data is not None,
-            environ_update={"LC_ALL": "C.UTF-8", "NO_COLOR": "1"},
-            handle_exceptions=False,
-        )
+        rc, out, err = execute(command, data)
         if rc == CHANGED_AND_FAILED:
             document = restored_by_nothing(out)
             if document is not None:
