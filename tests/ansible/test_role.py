@@ -107,8 +107,16 @@ def test_the_binary_can_come_from_the_controller(world):
     assert "ExecStart=/usr/local/bin/portmap restore\n" in unit
     assert "/usr/bin/portmap" not in unit and unit.endswith("portmap-nft-again.service\n")
     assert hosts[0].exists("/etc/systemd/system/portmap-nft-again.service")
-    assert "daemon-reload" in hosts[0].read("/var/log/systemctl")
+    guard = hosts[0].read("/etc/systemd/system/portmap-nft-guard.service")
+    assert "ExecStart=/usr/local/bin/portmap guard\n" in guard and "/usr/bin/portmap" not in guard
+    asked = hosts[0].read("/var/log/systemctl").splitlines()
+    assert "daemon-reload" in asked
+    # It is off by default; one that runs becomes the new one, and only when there is a new one.
+    assert [line for line in asked if "guard" in line] == ["try-restart portmap-nft-guard.service"]
     for host in hosts:
+        # Persisting has enabled the unit; the other hosts have none.
+        units = "rm -f /etc/systemd/system/portmap-nft* /etc/systemd/system/*.wants/portmap-nft*"
+        host.run("sh", "-c", units)
         host.run("rm", "-rf", "/run/systemd/system", "/usr/local/bin/systemctl")
 
 
