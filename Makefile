@@ -34,7 +34,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 .PHONY: help deps build-deps build built install uninstall apply demo test walk faults fuzz fuzz-corpus trust-report \
-        firewalls lint bench bench-deps dist deb rpm test-install test-boot test-packages test-ansible test-kernels check-arm64 test-memory supply clean
+        firewalls lint bench bench-deps dist deb rpm test-install test-boot test-packages test-ansible test-kernels check-arm64 test-big-endian test-memory supply clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -224,6 +224,11 @@ test-kernels: build-deps ## boot other kernels under qemu and run the tests ther
 check-arm64: build-deps ## check that it compiles for arm64 (rustup)
 	rustup target add aarch64-unknown-linux-gnu
 	PKG_CONFIG_ALLOW_CROSS=1 cargo check --locked --lib --bins --target aarch64-unknown-linux-gnu
+
+# Writes docs/trust.md.
+test-big-endian: build-deps ## run the unit tests on an emulated s390x (Debian, rustup)
+	@packaging/deps.sh big-endian
+	tests/big-endian/run
 
 # Writes docs/trust.md.
 test-memory: build-deps ## run the code that calls C under valgrind (root)

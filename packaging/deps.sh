@@ -1,7 +1,7 @@
 #!/bin/bash
 # Install what groups of targets need, and do nothing if it is installed already.
 #
-#   packaging/deps.sh [--check] build test lint boot deb rpm bench kernels memory
+#   packaging/deps.sh [--check] build test lint boot deb rpm bench kernels memory big-endian
 #
 # With --check nothing is installed: what is missing is named, with the remedy.
 # Packages come from the system's own package manager, through sudo when not root.
@@ -48,6 +48,7 @@ packages() {
     rpm:zypper)    echo rpm-build rpmlint systemd-rpm-macros xz ;;
     kernels:apt-get) echo qemu-system-x86 debootstrap busybox-static kmod e2fsprogs xz-utils zstd ;;
     memory:*)      echo valgrind bc ;;
+    big-endian:apt-get) echo qemu-user-static gcc-s390x-linux-gnu libc6-dev-s390x-cross ;;
     bench:apt-get) echo nftables iptables iproute2 strace nginx-light libnginx-mod-stream haproxy rinetd socat ;;
     *) return 1 ;;
     esac
@@ -63,6 +64,7 @@ present() {
     rpm)   have rpmbuild && have rpmlint && have xz ;;
     kernels) have qemu-system-x86_64 && have debootstrap && have busybox && have depmod && have mkfs.ext4 && have xz && have zstd ;;
     memory) have valgrind && have bc ;;
+    big-endian) have qemu-s390x-static && have s390x-linux-gnu-gcc ;;
     bench) have nft && have iptables && have ip && have strace && have nginx && have haproxy && have rinetd && have socat ;;
     esac
 }

@@ -14,6 +14,7 @@ use super::netlink::wire::{Attrs, Malformed, Message, Writer, be_u32, be_u64, te
 use super::nft::abi::*;
 use super::nft::moment::consistent;
 use super::nft::query::nft_type;
+use super::nft::userdata;
 use super::{Error, links};
 use crate::firewall::{
     Backend, BaseChain, Chain, Family, Hook, Kind, Rule, Rulesets, Table, has_rules_beneath,
@@ -185,7 +186,10 @@ fn rules(socket: &mut Socket, tables: &mut Tables) -> Result<(), Error> {
                 (NFTA_RULE_CHAIN, name) => chain = Some(text(name)?),
                 (NFTA_RULE_HANDLE, handle) => rule.handle = be_u64(handle)?,
                 (NFTA_RULE_EXPRESSIONS, list) => rule.exprs = expr::read_all(list)?,
-                (NFTA_RULE_USERDATA, data) => rule.comment = comment(data),
+                (NFTA_RULE_USERDATA, data) => {
+                    let comment = userdata::read_comment(data).ok().flatten();
+                    rule.comment = comment.map(str::to_owned);
+                }
                 _ => {}
             }
         }
@@ -196,16 +200,4 @@ fn rules(socket: &mut Socket, tables: &mut Tables) -> Result<(), Error> {
         }
         Ok(())
     })
-}
-
-/// The comment among libnftnl's userdata, `libnftnl/udata.h`: type, length, value.
-fn comment(mut data: &[u8]) -> Option<String> {
-    while let [kind, len, rest @ ..] = data {
-        let (value, rest) = rest.split_at_checked(usize::from(*len))?;
-        if *kind == UDATA_COMMENT {
-            return text(value).ok().map(str::to_owned);
-        }
-        data = rest;
-    }
-    None
 }

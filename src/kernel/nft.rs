@@ -20,3 +20,4 @@ pub mod read;
 mod rule;
 pub mod runs;
 pub mod sets;
+pub mod userdata;

@@ -164,6 +164,7 @@ fn read(message: &Message, protocol: Protocol) -> Result<Option<Listener>, Malfo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::netlink::wire::Writer;
 
     fn answer(payload: &[u8]) -> Message<'_> {
         Message { kind: BY_FAMILY, flags: 0, sequence: 1, payload }
@@ -186,7 +187,9 @@ mod tests {
         assert_eq!((listener.port.get(), listener.uid, listener.inode), (3000, 33, 77));
         assert_eq!(listener.address, IpAddr::from(Ipv6Addr::UNSPECIFIED));
         assert!(!listener.v6only);
-        bytes.extend_from_slice(&[5, 0, V6ONLY as u8, 0, 1, 0, 0, 0]);
+        let mut attributes = Writer::default();
+        attributes.attr(V6ONLY, &[1]);
+        bytes.append(&mut attributes.bytes);
         assert!(read(&answer(&bytes), Protocol::Tcp).unwrap().unwrap().v6only);
     }
 

@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn an_unpadded_tail_ends_the_walk() {
         let mut bytes = vec![0; 5];
-        bytes[0] = 5;
+        bytes[..2].copy_from_slice(&5u16.to_ne_bytes());
         let attrs: Vec<_> = Attrs(&bytes).collect();
         assert_eq!(attrs, [Ok((0, &[0][..]))]);
     }

@@ -190,11 +190,6 @@ pub const NFTA_GEN_ID: u16 = 1;
 /// `NFNL_BATCH_GENID` of `linux/netfilter/nfnetlink.h`.
 pub const NFNL_BATCH_GENID: u16 = 1;
 
-/// libnftnl's userdata, `libnftnl/udata.h`: type, length, value.
-pub const UDATA_COMMENT: u8 = 0;
-pub const UDATA_SET_COMMENT: u8 = 7;
-pub const UDATA_ELEM_FLAGS: u8 = 1;
-
 /// Messages about traced packets.
 pub const NFTA_TRACE_TABLE: u16 = 1;
 pub const NFTA_TRACE_CHAIN: u16 = 2;

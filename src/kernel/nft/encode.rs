@@ -8,7 +8,7 @@ use nix::libc;
 use super::abi::*;
 use super::batch::{Batch, ELEMENT_MAX, ELEMENTS_MAX, Place};
 use super::rule::{self, ANONYMOUS_NAME, AnonymousSet};
-use super::sets;
+use super::{sets, userdata};
 use crate::kernel::netlink::wire::Writer;
 use crate::plan::Step;
 use crate::ruleset::{
@@ -146,7 +146,7 @@ fn add_table(batch: &mut Batch) {
     batch.name_table(NFTA_TABLE_NAME);
     batch.writer.attr_u32(NFTA_TABLE_FLAGS, batch.place.flags);
     if let Some(comment) = &batch.place.comment {
-        batch.writer.attr(NFTA_TABLE_USERDATA, &sets::comment_udata(comment));
+        batch.writer.attr(NFTA_TABLE_USERDATA, &userdata::comment(comment));
     }
     batch.writer.end(message);
 }
@@ -265,7 +265,7 @@ fn add_rule(
         None => libc::NLM_F_CREATE | libc::NLM_F_APPEND,
     };
     // Not by `Rule::set_comment`: its buffer holds 125 bytes of the 128 that nft takes.
-    let comment = made.comment.as_deref().map(sets::comment_udata);
+    let comment = made.comment.as_deref().map(userdata::comment);
     batch.object(&rule, MsgType::Add, flags, |writer| {
         if let Some(comment) = &comment {
             writer.attr(NFTA_RULE_USERDATA, comment);

@@ -12,8 +12,8 @@ use std::time::Duration;
 use nix::libc;
 
 use super::abi::*;
-use super::query;
-use super::sets::{self, Definition, Found};
+use super::sets::{Definition, Found};
+use super::{query, userdata};
 use crate::kernel::Error;
 use crate::kernel::netlink::socket::Socket;
 use crate::kernel::netlink::wire::{Attrs, Malformed, Message, be_u32, text};
@@ -203,7 +203,7 @@ fn has_comment(attrs: Attrs, attribute: u16) -> Result<bool, Malformed> {
 
 /// What does not read as user data is a comment for all we know.
 fn is_commented(userdata: &[u8]) -> bool {
-    !matches!(sets::read_comment(userdata), Ok(None))
+    !matches!(userdata::read_comment(userdata), Ok(None))
 }
 
 /// Hook, priority, policy and type, and nothing else.

@@ -2,7 +2,7 @@
 
 use super::abi::*;
 use super::read::{Extent, Head, Source, heads};
-use super::sets;
+use super::userdata;
 use crate::kernel::Error;
 use crate::kernel::netlink::socket::Socket;
 use crate::ruleset::{Observed, Run, RunId, RunTable, TableName};
@@ -28,7 +28,7 @@ fn run(socket: &mut Socket, id: RunId) -> Result<Option<Run>, Error> {
         if flags & !TABLE_OWNER != 0 {
             observed.foreign.push(format!("flags {flags:#x}"));
         }
-        let comment = userdata.and_then(|data| sets::read_comment(data).ok().flatten());
+        let comment = userdata.and_then(|data| userdata::read_comment(data).ok().flatten());
         table = Some(RunTable::found(id, flags & TABLE_OWNER != 0, comment));
     })?;
     let Some(table) = table.filter(|_| present) else { return Ok(None) };

@@ -7,6 +7,7 @@ use super::abi::*;
 use super::expr::{GOTO, decode_counter, decode_verdict};
 use super::interval::Element;
 use super::rule::{AnonymousSet, Field, nfproto};
+use super::userdata;
 use crate::kernel::netlink::wire::{Attrs, Malformed, Writer, be_u32, be_u64, text};
 use crate::mapping::{Comment, Port, Protocol, Service, Target, Uid, User, UserName};
 use crate::ruleset::{Answer, ChainName, Counter, Layer, MapName, MapShape, PortData};
@@ -48,7 +49,7 @@ impl Definition {
                     Ok(_) => set.counted = true,
                     Err(Malformed) => set.foreign = true,
                 },
-                NFTA_SET_USERDATA => set.foreign |= udata(value, UDATA_SET_COMMENT).is_some(),
+                NFTA_SET_USERDATA => set.foreign |= userdata::is_commented(value),
                 NFTA_SET_TIMEOUT | NFTA_SET_GC_INTERVAL | NFTA_SET_OBJ_TYPE
                 | NFTA_SET_EXPRESSIONS => set.foreign = true,
                 _ => {}
@@ -115,35 +116,6 @@ fn data_of(name: MapName) -> (u32, u32) {
     }
 }
 
-/// Userdata of nft 1.0.6, byte for byte: the order of bytes in key and data, and what the key is
-/// made from. nft reads it when it lists a set.
-const PORTS_UDATA: &[u8] =
-    &[0, 4, 0, 0, 0, 0, 1, 4, 2, 0, 0, 0, 3, 8, 0, 4, 13, 0, 0, 0, 1, 0, 6, 4, 0, 0, 0, 0];
-const SELECTED_UDATA: &[u8] =
-    &[0, 4, 0, 0, 0, 0, 1, 4, 0, 0, 0, 0, 3, 8, 0, 4, 13, 0, 0, 0, 1, 0, 6, 4, 0, 0, 0, 0];
-const SET_UDATA: &[u8] = &[0, 4, 0, 0, 0, 0, 3, 8, 0, 4, 13, 0, 0, 0, 1, 0];
-const GATE_UDATA: &[u8] = &[0, 4, 0, 0, 0, 0];
-
-fn field_udata(field: Field, interval: bool) -> Vec<u8> {
-    let mut data = vec![0, 4, if matches!(field, Field::Address { .. }) { 2 } else { 1 }, 0, 0, 0];
-    if interval {
-        data.extend([2, 4, 1, 0, 0, 0]);
-    }
-    match field {
-        // EXPR_META with its key.
-        Field::L4Proto => data.extend([3, 14, 0, 4, 9, 0, 0, 0, 1, 6, 0, 4, 16, 0, 0, 0]),
-        Field::Interface => data.extend([3, 14, 0, 4, 9, 0, 0, 0, 1, 6, 0, 4, 6, 0, 0, 0]),
-        // EXPR_PAYLOAD with nft's number of the protocol and of its field.
-        Field::Address { ipv6, source } => {
-            let first = if ipv6 { 8 } else { 11 };
-            let (protocol, field) = (12 + u8::from(ipv6), first + u8::from(!source));
-            data.extend([3, 20, 0, 4, 7, 0, 0, 0, 1, 12, 0, 4, protocol, 0, 0, 0]);
-            data.extend([1, 4, field, 0, 0, 0]);
-        }
-    }
-    data
-}
-
 impl Field {
     fn key(self) -> (u32, u32) {
         match self {
@@ -162,14 +134,14 @@ fn write_head(writer: &mut Writer, name: &str, flags: u32, key: (u32, u32)) {
     writer.attr_u32(NFTA_SET_KEY_LEN, key.1);
 }
 
-fn write_tail(writer: &mut Writer, id: u32, size: u32, udata: &[u8]) {
+fn write_tail(writer: &mut Writer, id: u32, size: u32, userdata: &[u8]) {
     writer.attr_u32(NFTA_SET_ID, id);
     if size != 0 {
         let desc = writer.nest(NFTA_SET_DESC);
         writer.attr_u32(NFTA_SET_DESC_SIZE, size);
         writer.close(desc);
     }
-    writer.attr(NFTA_SET_USERDATA, udata);
+    writer.attr(NFTA_SET_USERDATA, userdata);
 }
 
 /// The attributes of a map to be made.
@@ -181,12 +153,7 @@ pub fn write_map(writer: &mut Writer, id: u32, name: MapName, shape: MapShape) {
         writer.attr_u32(NFTA_SET_DATA_TYPE, data_type);
         writer.attr_u32(NFTA_SET_DATA_LEN, data_len);
     }
-    let udata = match name {
-        MapName::Ports(..) => PORTS_UDATA,
-        MapName::Selected(_) => SELECTED_UDATA,
-        MapName::Zoned | MapName::Served(_) | MapName::Guarded(_) | MapName::Hidden(_) => SET_UDATA,
-    };
-    write_tail(writer, id, shape.size, udata);
+    write_tail(writer, id, shape.size, &userdata::of_map(name));
     if shape.counted {
         write_counter(writer, NFTA_SET_EXPR, Counter::default());
     }
@@ -194,14 +161,14 @@ pub fn write_map(writer: &mut Writer, id: u32, name: MapName, shape: MapShape) {
 
 pub fn write_gate(writer: &mut Writer, id: u32, name: &str) {
     write_head(writer, name, SET_TIMEOUT, (TYPE_NF_PROTO, 1));
-    write_tail(writer, id, 0, GATE_UDATA);
+    write_tail(writer, id, 0, &userdata::of_gate());
 }
 
 pub fn write_anonymous(writer: &mut Writer, name: &str, set: &AnonymousSet) {
     let interval = set.elements.interval;
     let flags = SET_ANONYMOUS | SET_CONSTANT | if interval { SET_INTERVAL } else { 0 };
     write_head(writer, name, flags, set.field.key());
-    write_tail(writer, set.id, set.elements.size, &field_udata(set.field, interval));
+    write_tail(writer, set.id, set.elements.size, &userdata::of_field(set.field, interval));
 }
 
 fn write_counter(writer: &mut Writer, attribute: u16, counter: Counter) {
@@ -227,33 +194,6 @@ fn service_key(service: Service) -> [u8; KEY_LEN as usize] {
     [service.protocol.number(), 0, 0, 0, high, low, 0, 0]
 }
 
-/// The comment as nft keeps it: type, length, text with its closing zero.
-pub fn comment_udata(comment: &str) -> Vec<u8> {
-    let mut data = Vec::with_capacity(comment.len() + 3);
-    data.extend([UDATA_COMMENT, (comment.len() + 1) as u8]);
-    data.extend_from_slice(comment.as_bytes());
-    data.push(0);
-    data
-}
-
-/// The value of one type in libnftnl's userdata.
-fn udata(data: &[u8], wanted: u8) -> Option<&[u8]> {
-    let mut rest = data;
-    while let [kind, len, tail @ ..] = rest {
-        let value = tail.get(..usize::from(*len))?;
-        if *kind == wanted {
-            return Some(value);
-        }
-        rest = &tail[value.len()..];
-    }
-    None
-}
-
-/// The comment in the userdata of a rule or an element.
-pub fn read_comment(data: &[u8]) -> Result<Option<&str>, Malformed> {
-    udata(data, UDATA_COMMENT).map(text).transpose()
-}
-
 pub fn write_service(writer: &mut Writer, service: Service, counter: Option<Counter>) {
     let element = writer.nest(NFTA_LIST_ELEM);
     write_value(writer, NFTA_SET_ELEM_KEY, &service_key(service));
@@ -270,7 +210,7 @@ pub fn write_answer(writer: &mut Writer, answer: &Answer, counter: Option<Counte
     write_value(writer, NFTA_SET_ELEM_KEY, &key);
     let name = answer.user.as_ref().and_then(|user| user.name.as_deref());
     if let Some(name) = name {
-        writer.attr(NFTA_SET_ELEM_USERDATA, &comment_udata(name));
+        writer.attr(NFTA_SET_ELEM_USERDATA, &userdata::comment(name));
     }
     write_count(writer, counter);
     writer.close(element);
@@ -286,7 +226,7 @@ pub fn write_port(
     write_value(writer, NFTA_SET_ELEM_KEY, &service_key(service));
     write_value(writer, NFTA_SET_ELEM_DATA, &target.to.port().get().to_be_bytes());
     if let Some(comment) = &target.comment {
-        writer.attr(NFTA_SET_ELEM_USERDATA, &comment_udata(comment));
+        writer.attr(NFTA_SET_ELEM_USERDATA, &userdata::comment(comment));
     }
     write_count(writer, counter);
     writer.close(element);
@@ -328,7 +268,7 @@ pub fn write_element(writer: &mut Writer, element: &Element) {
     }
     write_value(writer, NFTA_SET_ELEM_KEY, &element.key);
     if element.open {
-        writer.attr(NFTA_SET_ELEM_USERDATA, &[UDATA_ELEM_FLAGS, 4, 1, 0, 0, 0]);
+        writer.attr(NFTA_SET_ELEM_USERDATA, &userdata::of_open_element());
     }
     writer.close(nest);
 }
@@ -397,7 +337,7 @@ impl<'a> Found<'a> {
             _ => return Err(Malformed),
         };
         let to = Target::new(Port::new(u16::from_be_bytes([high, low])).ok_or(Malformed)?);
-        let comment = self.userdata.map(read_comment).transpose()?.flatten();
+        let comment = self.userdata.map(userdata::read_comment).transpose()?.flatten();
         let name = comment.map(|name| UserName::new(name).ok_or(Malformed)).transpose()?;
         let user = match user {
             Some(uid) => {
@@ -420,7 +360,7 @@ impl<'a> Found<'a> {
         let data = Attrs(self.data.ok_or(Malformed)?).find(NFTA_DATA_VALUE)?;
         let data = data.and_then(|d| d.try_into().ok()).ok_or(Malformed)?;
         let to = Target::new(Port::new(u16::from_be_bytes(data)).ok_or(Malformed)?);
-        let comment = self.userdata.map(read_comment).transpose()?.flatten();
+        let comment = self.userdata.map(userdata::read_comment).transpose()?.flatten();
         let comment = comment.map(Comment::new).transpose().map_err(|_| Malformed)?;
         Ok((self.service()?, PortData { to, comment }, self.counter))
     }

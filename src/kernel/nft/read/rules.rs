@@ -11,7 +11,8 @@ use crate::kernel::nft::abi::*;
 use crate::kernel::nft::expr::Expr;
 use crate::kernel::nft::interval::Element;
 use crate::kernel::nft::rule::{self, Sets};
-use crate::kernel::nft::sets::{self, Definition};
+use crate::kernel::nft::sets::Definition;
+use crate::kernel::nft::userdata;
 use crate::ruleset::{ChainName, Counter, Observed, Rule};
 
 /// A rule as it was dumped.
@@ -35,7 +36,7 @@ impl<'a> RawRule<'a> {
                 NFTA_RULE_HANDLE => rule.handle = be_u64(value)?,
                 NFTA_RULE_EXPRESSIONS => rule.expressions = value,
                 NFTA_RULE_COMPAT => rule.foreign = true,
-                NFTA_RULE_USERDATA => match sets::read_comment(value) {
+                NFTA_RULE_USERDATA => match userdata::read_comment(value) {
                     Ok(comment) => rule.comment = comment,
                     Err(Malformed) => rule.foreign = true,
                 },

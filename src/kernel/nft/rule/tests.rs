@@ -102,3 +102,37 @@ fn every_expression_counts() {
     let other = ChainName::Service(Layer::Active, Service { protocol: Protocol::Tcp, ..SERVICE });
     assert_eq!(decode(&exprs, None, other, &mut NoSets), Err(Malformed));
 }
+
+/// A value that the kernel keeps for itself, as it is in memory: `value` is written with the least
+/// byte first.
+fn of_the_kernel<const N: usize>(mut value: [u8; N]) -> Vec<u8> {
+    if cfg!(target_endian = "big") {
+        value.reverse();
+    }
+    value.to_vec()
+}
+
+#[test]
+fn what_is_in_a_packet_is_in_the_networks_order_and_all_else_in_the_processors() {
+    let values = |rule: &Rule| -> Vec<Vec<u8>> {
+        through_libnftnl(rule, Counter::default())
+            .into_iter()
+            .filter_map(|expr| match expr {
+                Expr::Cmp { data, .. } | Expr::Immediate { data, .. } => Some(data),
+                Expr::Bitwise { mask, .. } => Some(mask),
+                _ => None,
+            })
+            .collect()
+    };
+    // RTN_LOCAL, 2; the loopback interface, 1; IPS_DST_NAT, 1 << 5; zone 28781.
+    let local = of_the_kernel([2, 0, 0, 0]);
+    assert_eq!(values(&Rule::ForThisHost(None)), std::slice::from_ref(&local));
+    assert_eq!(values(&Rule::Check(CheckRule::OnlyOutside)), [of_the_kernel([1, 0, 0, 0])]);
+    let translated = values(&Rule::Check(CheckRule::OnlyTranslated));
+    assert_eq!(translated, [of_the_kernel([1 << 5, 0, 0, 0]), vec![0; 4]]);
+    let [low, high] = [(TRIAL_ZONE & 0xff) as u8, (TRIAL_ZONE >> 8) as u8];
+    assert_eq!(values(&Rule::Zone), [local, of_the_kernel([low, high])]);
+    // Port 2990 is 0x0bae.
+    let selected = values(&selecting("192.0.2.0/24", ""));
+    assert_eq!(selected[2..], [vec![2], vec![192, 0, 2], vec![0x0b, 0xae]]);
+}
