@@ -83,36 +83,37 @@ pub fn fold<'a, T>(
     mapping: impl Fn(&'a T) -> &'a Mapping,
     same: impl Fn(&T, &T) -> bool,
 ) -> Vec<(Run<'a>, &'a [T])> {
-    let mut runs: Vec<(Run<'a>, &'a [T])> = Vec::new();
-    let mut start = 0;
-    for (i, item) in items.iter().enumerate() {
-        let m = mapping(item);
-        match runs.last_mut() {
-            Some((run, part)) if same(&items[i - 1], item) && run.is_continued_by(m) => {
-                run.last = m;
-                *part = &items[start..=i];
-            }
-            _ => {
-                start = i;
-                runs.push((Run::of(m), &items[i..=i]));
-            }
-        }
-    }
-    runs
+    let places = items.iter().enumerate().map(|(i, item)| (mapping(item), i..i + 1));
+    let runs = fold_by(places, |part, next| {
+        let joins = same(&items[part.end - 1], &items[next.start]);
+        part.end += usize::from(joins);
+        joins
+    });
+    runs.into_iter().map(|(run, part)| (run, &items[part])).collect()
 }
 
 /// Folds neighbours of which the same is to be said.
 pub fn fold_judged<'a, T: PartialEq>(
     items: impl IntoIterator<Item = (&'a Mapping, T)>,
 ) -> Vec<(Run<'a>, T)> {
+    fold_by(items, |of_run, judgement| of_run == judgement)
+}
+
+/// `joins` takes what comes with the next mapping into what there is of the run so far, or refuses
+/// to.
+fn fold_by<'a, T>(
+    items: impl IntoIterator<Item = (&'a Mapping, T)>,
+    joins: impl Fn(&mut T, &T) -> bool,
+) -> Vec<(Run<'a>, T)> {
     let mut runs: Vec<(Run<'a>, T)> = Vec::new();
-    for (mapping, judgement) in items {
-        match runs.last_mut() {
-            Some((run, of_run)) if *of_run == judgement && run.is_continued_by(mapping) => {
+    for (mapping, next) in items {
+        if let Some((run, so_far)) = runs.last_mut() {
+            if run.is_continued_by(mapping) && joins(so_far, &next) {
                 run.last = mapping;
+                continue;
             }
-            _ => runs.push((Run::of(mapping), judgement)),
         }
+        runs.push((Run::of(mapping), next));
     }
     runs
 }
