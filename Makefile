@@ -168,7 +168,7 @@ lint: build-deps ## check formatting, clippy and documentation; warnings are err
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
 # Runs in network namespaces of its own.  BENCH=--quick: few rounds, no proxies,
-# nothing written; BENCH="--only applies", "noop" or "connections": that part;
+# nothing written; BENCH="--only applies", "noop", "aftermath" or "connections": that part;
 # BENCH="--before PATH": another portmap beside this one.
 bench: build-deps ## measure against nft, iptables and proxies; fails if a limit is missed (root)
 	cargo bench --locked --bench peers \

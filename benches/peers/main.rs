@@ -4,11 +4,12 @@
 //! neither read nor changed. Exits with 1 if a limit is missed, and with 0 if the machine is too
 //! noisy to tell.
 //!
-//! `--quick`: few rounds, no proxies. `--only applies`, `noop`, `listeners`, `doctor` or
-//! `connections`: that part.
+//! `--quick`: few rounds, no proxies. `--only applies`, `noop`, `listeners`, `doctor`, `aftermath`
+//! or `connections`: that part.
 //! `--portmap PATH`: another binary. `--before PATH`: a second binary, measured in turns with the
 //! first. With any of these, nothing is written.
 
+mod aftermath;
 mod applies;
 mod connections;
 mod doctor;
@@ -39,7 +40,7 @@ use report::{Report, Table};
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
 
-const PARTS: [&str; 5] = ["applies", "noop", "listeners", "doctor", "connections"];
+const PARTS: [&str; 6] = ["applies", "noop", "listeners", "doctor", "aftermath", "connections"];
 
 struct Options {
     quick: bool,
@@ -162,6 +163,9 @@ fn bench(options: &Options) -> Result<bool> {
     }
     if options.measures("doctor") {
         doctor::measure(&applies, portmap, dir, rounds.quick, &mut report)?;
+    }
+    if options.measures("aftermath") {
+        aftermath::measure(&applies, portmap, dir, options.quick, &mut report)?;
     }
     if options.measures("connections") {
         connections::measure(options.quick, &applies, dir, &mut report)?;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -20,8 +20,6 @@ use crate::support::portmap::PROGRAM;
 use crate::support::{Namespace, PATIENCE, World, answer, wait_until};
 
 const RULES: &str = "ports: { 80: 3000, 53/udp: 5353 }";
-/// What the kernel must be told again within.
-const SOON: Duration = Duration::from_millis(100);
 
 /// A guard, and what it says: one document for each event. It is ended when this is dropped.
 struct Guard {
@@ -180,31 +178,22 @@ fn the_name_of_a_program_does_not_act_on_the_terminal() {
     assert_eq!(event["by"]["name"], name, "{event}");
 }
 
-/// `PORTMAP_FLUSHES=500` for more of them: then they are a second apart, so that they are not taken
+/// How soon, `make bench` measures. `PORTMAP_FLUSHES=500` for more of them: then they are a second apart, so that they are not taken
 /// for the work of a program that never stops.
 #[test]
-fn every_flush_is_mended_within_a_tenth_of_a_second() {
+fn every_flush_is_mended() {
     let host = Namespace::new();
     host.apply(RULES);
     let guard = host.guard("guarding");
     let flushes = std::env::var("PORTMAP_FLUSHES").map_or(50, |n| n.parse().unwrap());
-    let mut times = Vec::new();
     for _ in 0..flushes {
         if flushes > 50 {
             thread::sleep(Duration::from_millis(1050));
         }
         host.nft("flush ruleset");
-        let flushed = Instant::now();
-        wait_until("the table is back", || host.has_table());
-        times.push(flushed.elapsed());
         guard.puts_back(1);
+        assert!(host.has_table(), "it is back when the guard says so");
     }
-    times.sort_unstable();
-    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
-    let late = times.iter().filter(|time| **time > SOON).count();
-    eprintln!("{flushes} flushes: {median:?} in the middle, {longest:?} at most, {late} too late");
-    // A machine that is busy with other tests may be late once.
-    assert!(times[times.len() * 9 / 10] < SOON, "{times:?}");
 }
 
 /// How often the connection was answered.
