@@ -3,6 +3,7 @@
 mod calls;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use nix::libc;
 use seccompiler::{
@@ -21,46 +22,77 @@ pub fn install(needs: &Needs) -> Result<(), String> {
     seccompiler::apply_filter(&filter).map_err(|e| format!("filter system calls: {e}"))
 }
 
-/// Refuses with EPERM: a library that tries something of its own accord goes on without it. A call
-/// by the table of another processor, such as that of a 32-bit program, ends the process.
+/// Refuses with EPERM: a library that tries something of its own accord goes on without it. Other
+/// calls by the table of another processor, such as those of a 32-bit program, end the process.
 fn filter(needs: &Needs) -> Result<BpfProgram, BackendError> {
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
-    let mut refused: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    // Without a rule, a call is refused whatever its arguments are.
-    let mut refuse = |calls: &[libc::c_long]| {
-        refused.extend(calls.iter().map(|call| (*call, Vec::new())));
-    };
-    refuse(calls::NEVER);
-    if !needs.unshares {
-        refuse(calls::NAMESPACES);
-    }
-    if !needs.executes {
-        refuse(calls::EXECUTE);
-    }
+    let mut program = refused_by_number(&refused(needs));
+    let mut by_flags: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     if !needs.writes {
-        refuse(calls::CHANGE_FILES);
         for (call, flags) in calls::OPEN {
-            refused.insert(*call, to_write(*flags)?);
+            by_flags.insert(*call, to_write(*flags)?);
         }
     }
     let refusal = SeccompAction::Errno(libc::EPERM as u32);
-    let named = SeccompFilter::new(refused, SeccompAction::Allow, refusal, architecture)?;
-    let mut program = foreign_refused().to_vec();
-    program.append(&mut named.try_into()?);
+    let by_flags = SeccompFilter::new(by_flags, SeccompAction::Allow, refusal, architecture)?;
+    program.append(&mut by_flags.try_into()?);
     Ok(program)
 }
 
-/// What stands in front of the rules of seccompiler, which can only compare a number with one
-/// other.
-fn foreign_refused() -> [sock_filter; 3] {
-    let step = |code: u32, jt: u8, jf: u8, k: u32| sock_filter { code: code as u16, jt, jf, k };
+/// Whatever their arguments are.
+fn refused(needs: &Needs) -> Vec<u32> {
+    let groups = [
+        (true, calls::NEVER),
+        (!needs.unshares, calls::NAMESPACES),
+        (!needs.executes, calls::EXECUTE),
+        (!needs.writes, calls::CHANGE_FILES),
+    ];
+    let groups = groups.into_iter().filter(|(is_refused, _)| *is_refused);
+    groups.flat_map(|(_, calls)| calls).map(|call| *call as u32).collect()
+}
+
+/// What stands in front of the rules of seccompiler, which compare a number with one other at a
+/// time. The kernel runs the filter once for each number when it takes it
+/// (`seccomp_cache_prepare`), and so the length of the way through is a part of every start.
+fn refused_by_number(calls: &[u32]) -> BpfProgram {
+    let mut ranges = ranges(calls);
+    ranges.push(FOREIGN..=u32::MAX);
     let number = std::mem::offset_of!(libc::seccomp_data, nr) as u32;
+    let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, number)];
+    program.append(&mut search(&ranges));
+    program
+}
+
+/// A binary search in sorted ranges: refuses what is in one of them, and leads what is not behind
+/// its own end.
+fn search(ranges: &[RangeInclusive<u32>]) -> BpfProgram {
+    let Some(range) = ranges.get(ranges.len() / 2) else { return Vec::new() };
+    let (below, above) = (&ranges[..ranges.len() / 2], &ranges[ranges.len() / 2 + 1..]);
+    let (mut below, mut above) = (search(below), search(above));
     let refusal = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-    [
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, number),
-        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, FOREIGN),
+    let to = |instructions: usize| step(libc::BPF_JMP | libc::BPF_JA, 0, 0, instructions as u32);
+    let mut program = vec![
+        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, 0, *range.start()),
+        to(2 + above.len() + 1),
+        step(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 1, 0, *range.end()),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, refusal),
-    ]
+    ];
+    program.append(&mut above);
+    program.push(to(below.len()));
+    program.append(&mut below);
+    program
+}
+
+fn step(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter { code: code as u16, jt, jf, k }
+}
+
+/// The same numbers, those that follow one another together.
+fn ranges(numbers: &[u32]) -> Vec<RangeInclusive<u32>> {
+    let mut numbers = numbers.to_vec();
+    numbers.sort_unstable();
+    let together = numbers.chunk_by(|one, next| next - one <= 1);
+    together.map(|chunk| chunk[0]..=chunk[chunk.len() - 1]).collect()
 }
 
 /// With flags, in this argument, that open a file for more than reading.
@@ -78,4 +110,41 @@ fn to_write(argument: u8) -> Result<Vec<SeccompRule>, BackendError> {
     ]
     .into_iter()
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Needs =
+        Needs { writes: false, executes: false, unshares: false, ..Needs::FILES };
+
+    /// Whether the program returns before its end for a call of this number.
+    fn refuses(program: &[sock_filter], number: u32) -> bool {
+        let mut at = 1;
+        while let Some(sock_filter { code, jt, jf, k }) = program.get(at) {
+            at += 1 + match u32::from(*code) & 0xf7 {
+                0x05 => *k as usize,
+                0x35 => usize::from(if number >= *k { *jt } else { *jf }),
+                0x25 => usize::from(if number > *k { *jt } else { *jf }),
+                0x06 => return true,
+                other => panic!("no instruction of the search: {other:#x}"),
+            };
+        }
+        assert_eq!(at, program.len(), "goes on right behind the end");
+        false
+    }
+
+    #[test]
+    fn just_the_calls_named_are_refused() {
+        for calls in [refused(&NOTHING), vec![], vec![7], vec![3, 5, 4, 4, 9]] {
+            let program = refused_by_number(&calls);
+            for number in (0..1000).chain([FOREIGN - 1]) {
+                assert_eq!(refuses(&program, number), calls.contains(&number), "{number}");
+            }
+            for number in [FOREIGN, FOREIGN | 83, u32::MAX] {
+                assert!(refuses(&program, number), "{number:#x}");
+            }
+        }
+    }
 }
