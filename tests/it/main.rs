@@ -16,6 +16,7 @@ mod examples;
 mod faults;
 mod firewalls;
 mod foreseen;
+mod full_disk;
 mod guard;
 mod history;
 mod invocation;
