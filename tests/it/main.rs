@@ -21,6 +21,7 @@ mod guard;
 mod history;
 mod invocation;
 mod iptables;
+mod job_control;
 mod kernel_facts;
 mod kernel_properties;
 mod kill;

@@ -20,14 +20,14 @@ use crate::support::{Namespace, NoAnswer, World, answer, needs_other_users, wait
 
 /// What ends the mapping with its command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
+pub enum By {
     /// The kernel.
     Kernel,
     /// A process of portmap's, where the kernel cannot.
     Supervisor,
 }
 
-const EITHER: [By; 2] = [By::Kernel, By::Supervisor];
+pub const EITHER: [By; 2] = [By::Kernel, By::Supervisor];
 
 impl By {
     /// What becomes of it on this machine: before Linux 5.12 all runs have a supervisor.
@@ -87,7 +87,7 @@ impl Drop for Run {
 }
 
 impl Namespace {
-    fn run_command(&self, by: By, arguments: &[&str]) -> Command {
+    pub fn run_command(&self, by: By, arguments: &[&str]) -> Command {
         let mut command = match by {
             By::Kernel => {
                 let mut command = self.command(PROGRAM);

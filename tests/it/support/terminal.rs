@@ -35,6 +35,14 @@ impl Portmap {
     /// Starts it at a terminal of its own, of so many columns.
     #[track_caller]
     pub fn at_terminal_of(self, columns: u16) -> Terminal {
+        Terminal::of(self.command, columns)
+    }
+}
+
+impl Terminal {
+    /// A terminal of its own for this command, of so many columns.
+    #[track_caller]
+    pub fn of(mut command: Command, columns: u16) -> Self {
         // Not openpty(3): a program that inherits our end would keep the line from hanging up.
         let ours = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
         grantpt(&ours).unwrap();
@@ -43,11 +51,10 @@ impl Portmap {
         let its = File::options().read(true).write(true).custom_flags(O_NOCTTY).open(&name);
         let its = its.expect("a terminal");
         size(&name, columns);
-        let mut command = self.command;
         belonging_to(&mut command, CString::new(name.as_str()).unwrap());
         let its = || its.try_clone().unwrap();
         command.stdin(its()).stdout(its()).stderr(its());
-        let program = command.spawn().expect("start portmap");
+        let program = command.spawn().expect("start a program");
         Terminal {
             keys: Some(File::from(OwnedFd::from(ours))),
             screen: String::new(),
@@ -70,6 +77,13 @@ impl Terminal {
     pub fn resize(&mut self, columns: u16) {
         self.screen.clear();
         size(&self.name, columns);
+    }
+
+    /// Its settings, in the words of stty(1).
+    #[track_caller]
+    pub fn settings(&self) -> String {
+        let output = Command::new("stty").args(["-F", &self.name, "-g"]).output().expect("stty");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// What has been shown is not looked for any more.
