@@ -6,6 +6,7 @@
 
 pub mod code;
 pub mod diagnostic;
+pub mod hidden;
 pub mod iptables;
 pub mod rules;
 mod shell;

@@ -40,7 +40,7 @@ use serde::Serialize;
 
 use crate::formats::diagnostic::Diagnostic;
 
-use escape::visible;
+use escape::{visible, visible_lines};
 use progress::Progress;
 pub use table::Table;
 
@@ -117,6 +117,15 @@ impl Ui {
     /// reader that has gone away (`| head`) is no error.
     pub fn print(&self, text: impl Display) -> anyhow::Result<()> {
         finish(write!(io::stdout().lock(), "{text}").and_then(|()| io::stdout().flush()))
+    }
+
+    /// A script or a file for another program, as it is; where it goes to a terminal, and so to a
+    /// person, with everything escaped that would not be seen as it is.
+    pub fn print_for_programs(&self, text: impl Display) -> anyhow::Result<()> {
+        match io::stdout().is_terminal() {
+            true => self.print(visible_lines(&text.to_string())),
+            false => self.print(text),
+        }
     }
 
     /// A table, as wide as the terminal at most, to standard output.

@@ -38,7 +38,7 @@ fn show(ui: &Ui, format: &'static str, script: impl Display) -> Result {
         let (script, warnings) = (script.to_string(), ui.take_warnings());
         ui.print_json(&Document { version: JSON_VERSION, format, script, warnings })?;
     } else {
-        ui.print(script)?;
+        ui.print_for_programs(script)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -24,7 +24,7 @@ pub fn run(ui: &Ui, common: &Common, show: &cli::Show) -> Result {
     } else if rules.is_empty() {
         ui.note("nothing is mapped");
     } else {
-        ui.print(rules)?;
+        ui.print_for_programs(rules)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,7 @@
 //! What did not come from us, made harmless for a terminal and its reader.
 
+pub use crate::formats::hidden::is_hidden;
+
 /// Columns that a tab takes.
 const TAB: usize = 4;
 
@@ -17,28 +19,16 @@ pub fn visible(text: &str) -> String {
     out
 }
 
-/// Control characters, and those that reorder or hide text: the format characters (general category
-/// Cf) and the line separators of Unicode, its fillers, and the supplementary variation selectors
-/// (Unicode Technical Report 36, Unicode Standard Annex 9).
-pub fn is_hidden(c: char) -> bool {
-    let is_format = matches!(c,
-        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}'
-        | '\u{8e2}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
-        | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
-        | '\u{e0000}'..='\u{e01ef}');
-    let is_filler = matches!(
-        c,
-        '\u{34f}'
-            | '\u{115f}'
-            | '\u{1160}'
-            | '\u{17b4}'
-            | '\u{17b5}'
-            | '\u{2800}'
-            | '\u{3164}'
-            | '\u{ffa0}'
-    );
-    c.is_control() || is_format || is_filler
+/// The same of a text that has lines, and tabs at their beginnings.
+pub fn visible_lines(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if is_hidden(c) && !matches!(c, '\n' | '\t') => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -73,5 +63,10 @@ mod tests {
             assert_eq!(visible(text), text);
         }
         assert_eq!(visible("\ta"), "    a");
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(visible_lines("{\n\ta\u{202e}\r\n}"), "{\n\ta\\u{202e}\\u{d}\n}");
     }
 }

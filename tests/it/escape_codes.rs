@@ -104,6 +104,43 @@ fn of_the_command_line_at_a_terminal() {
     }
 }
 
+/// A letter that fills a place and is not seen, and the one that turns round what follows.
+const TURNED: &str = "web\u{3164}\u{202e}pohs";
+
+#[test]
+fn of_scripts_at_a_terminal_and_for_programs() {
+    let host = Namespace::new();
+    let rules = format!("ports: {{ 80: {{ to: 3000, comment: \"{TURNED}\" }} }}");
+    host.apply(&rules);
+    host.apply("ports: { 80: 4000 }");
+    let commands = [
+        &["show", "1"][..],
+        &["render", "rules.yaml"],
+        &["render", "--format", "iptables", "rules.yaml"],
+        &["render", "--format", "ip6tables", "rules.yaml"],
+    ];
+    host.file("rules.yaml", &rules);
+    for command in commands {
+        let (code, screen) = host.portmap(command).at_terminal().ends();
+        assert_eq!(code, Some(0), "{screen}");
+        assert!(!screen.contains(['\u{3164}', '\u{202e}']), "{command:?}: {screen:?}");
+        assert!(screen.contains("3164") && screen.contains("202e"), "{command:?}: {screen:?}");
+    }
+
+    // What programs get is exactly that: a file reads back as the same, and nft makes of a script
+    // what portmap makes.
+    let file = host.portmap(["show", "1"]).run().succeeds().stdout;
+    host.file("shown.yaml", &file);
+    host.portmap(["apply", "shown.yaml"]).run().succeeds();
+    assert_eq!(host.status()["mappings"][0]["comment"], TURNED, "{file}");
+    host.portmap(["clear"]).run().succeeds();
+    let script = host.portmap(["render", "rules.yaml"]).run().succeeds().stdout;
+    assert!(script.contains(TURNED), "{script:?}");
+    host.nft_script(&script);
+    assert_eq!(host.status()["mappings"][0]["comment"], TURNED);
+    host.portmap(["plan", "--detailed-exitcode", "rules.yaml"]).run().succeeds();
+}
+
 #[test]
 fn of_files_and_their_content() {
     let host = Namespace::new();

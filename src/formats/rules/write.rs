@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 
+use crate::formats::hidden::is_hidden;
 use crate::mapping::{
     Direct, Family, Mapping, MappingSet, Matches, Port, PortRange, Protocol, Scope, Service,
 };
@@ -184,12 +185,17 @@ fn scalar(text: &str) -> String {
 
 /// Whether `text` is the same in every context of YAML: narrower than YAML itself.
 fn is_plain(text: &str) -> bool {
-    let inner = |c: char| c.is_alphanumeric() || " _-./()+:".contains(c);
-    text.starts_with(char::is_alphanumeric)
-        && text.ends_with(|c: char| c.is_alphanumeric() || c == ')')
+    let inner = |c: char| is_word(c) || " _-./()+:".contains(c);
+    text.starts_with(is_word)
+        && text.ends_with(|c: char| is_word(c) || c == ')')
         && text.chars().all(inner)
         && !text.contains(": ")
         && !matches!(text.to_ascii_lowercase().as_str(), "null" | "true" | "false" | "yes" | "no")
+}
+
+/// Letters and digits of all languages, but for the letters that are not seen.
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() && !is_hidden(c)
 }
 
 fn double_quoted(text: &str) -> String {
@@ -197,7 +203,7 @@ fn double_quoted(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_ascii_graphic() || c == ' ' || c.is_alphanumeric() => out.push(c),
+            c if c.is_ascii_graphic() || c == ' ' || is_word(c) => out.push(c),
             c if u32::from(c) <= 0xffff => {
                 out.push_str(&format!("\\u{:04x}", u32::from(c)));
             }
@@ -214,9 +220,20 @@ mod tests {
 
     #[test]
     fn text_that_yaml_would_take_for_something_else_is_quoted() {
-        for text in
-            ["a: b", "*", "a #b", "null", " a", "a ", "- a", "[a]", "{a}", "é\u{2028}", "::1"]
-        {
+        for text in [
+            "a: b",
+            "*",
+            "a #b",
+            "null",
+            " a",
+            "a ",
+            "- a",
+            "[a]",
+            "{a}",
+            "é\u{2028}",
+            "::1",
+            "a\u{3164}",
+        ] {
             assert!(scalar(text).starts_with('"'), "{text:?} -> {}", scalar(text));
         }
         for text in ["ftps for the scanner", "eth0", "2001:db8::/32", "10.0.0.0/8", "é"] {
