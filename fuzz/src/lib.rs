@@ -160,9 +160,12 @@ pub fn connections(data: &[u8]) {
     let _ = replay(data, fuzzing::connections);
 }
 
+/// The table of the trace that the events of the corpus are of.
+pub const TRACE: &str = "portmap-trace-1";
+
 /// What the kernel says of traced packets, and the story made of it.
 pub fn events(data: &[u8]) {
-    let mut teller = Teller::new("portmap-trace-1");
+    let mut teller = Teller::new(TRACE);
     let now = Instant::now();
     for event in fuzzing::events(data) {
         teller.hear(event, now);

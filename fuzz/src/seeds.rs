@@ -3,11 +3,14 @@
 //!   seeds CHECKOUT PORTMAP      in a network namespace of its own, as root; see fuzz/run
 
 use std::fs;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use portmap::kernel::fuzzing::{self, Extent, record};
+use portmap::kernel::trace::Tracer;
+use portmap::mapping::{Port, Protocol, Service};
 
 /// Longer ones teach a fuzzer nothing more, and slow it down.
 const LONGEST: usize = 24 * 1024;
@@ -65,6 +68,13 @@ fn main() {
     let (_, bytes) = record(fuzzing::listening);
     corpus("sockets", "some", &bytes);
 
+    run(Command::new(portmap).arg("confirm"), &state);
+    run(Command::new(portmap).args(["apply", "80:3000", "81:9", "53/udp:5353"]), &state);
+    run(Command::new("nft").arg(SOMEBODYS_RULES), &state);
+    for (name, bytes) in traced() {
+        corpus("events", name, &bytes);
+    }
+
     for path in files(checkout, "tests/firewalls") {
         run(Command::new("nft").args(["flush", "ruleset"]), &state);
         match path.extension().and_then(|extension| extension.to_str()) {
@@ -75,6 +85,51 @@ fn main() {
         let (_, bytes) = record(fuzzing::tables);
         corpus("firewall", &name(&path), &bytes);
     }
+}
+
+/// One that lets in, and one that drops by its policy.
+const SOMEBODYS_RULES: &str = "table inet fw { chain input { type filter hook input priority 0; \
+    policy drop; tcp dport 3000 counter accept; meta l4proto icmp accept; udp dport 5353 accept; \
+    tcp sport 3000 accept; }; }";
+
+/// What the kernel says of connections: answered, refused, dropped, and of a datagram.
+fn traced() -> Vec<(&'static str, Vec<u8>)> {
+    let attempts: [(&str, &dyn Fn()); 4] = [
+        ("answered", &|| drop(connect("127.0.0.1:80"))),
+        ("answered-ipv6", &|| drop(connect("[::1]:80"))),
+        ("dropped", &|| drop(connect("127.0.0.1:81"))),
+        ("datagram", &|| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.send_to(b"?", "127.0.0.1:53").unwrap();
+        }),
+    ];
+    let services = [(Protocol::Tcp, 80), (Protocol::Tcp, 81), (Protocol::Udp, 53)]
+        .map(|(protocol, port)| Service { protocol, port: Port::new(port).unwrap() });
+    let traced = attempts.map(|(name, attempt)| {
+        let mut tracer = Tracer::open(&services).unwrap();
+        assert_eq!(tracer.table(), portmap_fuzz::TRACE, "see fuzz/seed");
+        attempt();
+        let (heard, datagrams) = record(|| tracer.listen().unwrap());
+        assert!(!heard.events.is_empty(), "{name}");
+        (name, messages(&datagrams))
+    });
+    traced.into()
+}
+
+/// Briefly: what is dropped is not answered.
+fn connect(to: &str) -> std::io::Result<TcpStream> {
+    TcpStream::connect_timeout(&to.parse().unwrap(), Duration::from_millis(200))
+}
+
+/// As if they had come in one datagram.
+fn messages(mut datagrams: &[u8]) -> Vec<u8> {
+    let mut messages = Vec::new();
+    while let Some((len, rest)) = datagrams.split_first_chunk() {
+        let (datagram, rest) = rest.split_at(u16::from_le_bytes(*len).into());
+        messages.extend_from_slice(datagram);
+        datagrams = rest;
+    }
+    messages
 }
 
 fn files(checkout: &Path, dir: &str) -> Vec<PathBuf> {

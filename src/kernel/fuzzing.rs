@@ -15,7 +15,7 @@ pub use super::nft::read::Extent;
 
 /// Our table, as the answers tell it.
 pub fn table(extent: Extent) -> Result<Option<Observed>, Error> {
-    nft::read::table(&mut Socket::open()?, extent)
+    Ok(nft::read::tables(&mut Socket::open()?, extent)?.0)
 }
 
 /// Everybody's tables.
