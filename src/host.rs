@@ -23,6 +23,7 @@ pub mod path;
 pub mod ports;
 pub mod probe;
 mod problem;
+pub mod programs;
 pub mod service_manager;
 pub mod services;
 pub mod signals;
