@@ -42,6 +42,7 @@ pub use tables::{
 use expr::{Expr, Translation};
 use machine::{Block, Split};
 pub use walk::OURS;
+use value::Truth;
 use walk::Walk;
 use xt::Target;
 
@@ -136,8 +137,9 @@ pub struct OtherNat {
     pub priority: i32,
     /// Whether it translates for sure, or depending on what is not known.
     pub certain: bool,
-    /// Whether it comes before portmap's rules, and so wins.
-    pub wins: bool,
+    /// Whether it comes before portmap's rules, and so wins. Of two at one priority the kernel does
+    /// not tell.
+    pub wins: Truth,
 }
 
 /// Whether anybody but portmap has a rule that can change where new connections to this host go.
@@ -170,7 +172,10 @@ pub fn other_nat(rulesets: &Rulesets, connection: &Connection) -> Vec<OtherNat> 
             deciding: deciding(rulesets, block.spot, block.leg, block.hook),
             priority,
             certain: through.is_none() && log.blocks.len() == 1,
-            wins: connection.target.is_none() || priority < OURS,
+            wins: match connection.target {
+                Some(_) if priority == OURS => Truth::Maybe,
+                target => Truth::from(target.is_none() || priority < OURS),
+            },
         });
     }
     found

@@ -8,6 +8,7 @@ use super::around::Firewalls;
 use super::finding::{Code, Finding, Severity};
 use super::others::{self, Other, traffic};
 use super::reach::From;
+use crate::firewall::value::Truth;
 use crate::firewall::{
     self, Answer, Client, Connection, Deciding, How, Interface as Device, Judgement, Rulesets,
     judge,
@@ -179,7 +180,9 @@ pub fn findings(run: &Run<'_>, verdict: &Verdict, rulesets: &Rulesets) -> Vec<Fi
     // What is told there is not told again.
     let is_told = |way: &Way| {
         let spot = way.judgement.deciding.as_ref().map(|deciding| deciding.spot);
-        verdict.others.iter().any(|other| other.nat.wins && Some(other.nat.deciding.spot) == spot)
+        let told =
+            |other: &Other| other.nat.wins != Truth::No && Some(other.nat.deciding.spot) == spot;
+        verdict.others.iter().any(told)
     };
     for way in verdict.ways.iter().filter(|way| !is_told(way)) {
         let Some(finding) = finding(run, way, rulesets) else { continue };

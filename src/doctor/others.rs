@@ -2,6 +2,7 @@
 
 use super::finding::{Code, Finding, Severity};
 use super::reach::From;
+use crate::firewall::value::Truth;
 use crate::firewall::{self, Hook, OURS, OtherNat, Rulesets};
 use crate::mapping::PortRange;
 use crate::mapping::words::Run;
@@ -52,32 +53,18 @@ pub fn findings(run: &Run<'_>, others: &[Other], rulesets: &Rulesets) -> Vec<Fin
 fn finding(run: &Run<'_>, other: &Other, rulesets: &Rulesets) -> Finding {
     let Other { nat, from, hooks } = other;
     let OtherNat { deciding, priority, certain, wins } = nat;
-    let (service, target, owner) = (run.service(), run.target(), deciding.owner.name());
+    let (service, owner) = (run.service(), deciding.owner.name());
     let clients = match from.as_slice() {
         [From::Outside] => "clients from outside",
         [From::Here] => "clients on this host",
         _ => "clients from outside and on this host",
     };
     let hooks: Vec<_> = hooks.iter().map(|hook| hook.name()).collect();
-    let at = format!("at priority {priority} of {}", hooks.join(" and "));
-    let may = if *certain { "" } else { ", for some of them at least" };
-    let (severity, who, detail) = match wins {
-        true => (
-            if *certain { Severity::Error } else { Severity::Warning },
-            format!("a rule of {owner} comes before portmap"),
-            format!(
-                "it translates {at}, and portmap at {OURS}: {clients} go where it sends them, and \
-                 not to {target}{may}"
-            ),
-        ),
-        false => (
-            Severity::Warning,
-            format!("portmap comes before a rule of {owner}"),
-            format!(
-                "portmap translates at priority {OURS}, and that rule {at}: {clients} get {target}, \
-                 and no longer what that rule is for{may}"
-            ),
-        ),
+    let (severity, who, detail) = told(run, other, clients, &hooks.join(" and "));
+    let winner = match wins {
+        Truth::Yes => owner,
+        Truth::No => "portmap",
+        Truth::Maybe => "unknown",
     };
     let undo = firewall::undo(rulesets, deciding, &traffic(run));
     let finding = Finding::new(
@@ -92,7 +79,7 @@ fn finding(run: &Run<'_>, other: &Other, rulesets: &Rulesets) -> Finding {
     };
     finding
         .advice(format!("or leave {service} out of the rules file, if that rule is to have it"))
-        .evidence("wins", if *wins { owner } else { "portmap" })
+        .evidence("wins", winner)
         .evidence("certain", *certain)
         .evidence("priority", *priority)
         .evidence("hooks", hooks)
@@ -100,4 +87,39 @@ fn finding(run: &Run<'_>, other: &Other, rulesets: &Rulesets) -> Finding {
         .evidence("chain", deciding.chain.clone())
         .evidence("rule", deciding.text.clone())
         .evidence("owner", owner)
+}
+
+/// How bad it is, who comes first, and what that means for these clients.
+fn told(run: &Run<'_>, other: &Other, clients: &str, hooks: &str) -> (Severity, String, String) {
+    let OtherNat { deciding, priority, certain, wins } = &other.nat;
+    let (target, owner) = (run.target(), deciding.owner.name());
+    let at = format!("at priority {priority} of {hooks}");
+    let may = if *certain { "" } else { ", for some of them at least" };
+    match wins {
+        Truth::Yes => (
+            if *certain { Severity::Error } else { Severity::Warning },
+            format!("a rule of {owner} comes before portmap"),
+            format!(
+                "it translates {at}, and portmap at {OURS}: {clients} go where it sends them, and \
+                 not to {target}{may}"
+            ),
+        ),
+        Truth::Maybe => (
+            Severity::Warning,
+            format!("it cannot be told whether a rule of {owner} comes before portmap"),
+            format!(
+                "both translate {at}, and of two chains at one priority the kernel calls that one \
+                 first which was put there last: {clients} get {target}, or go where that rule \
+                 sends them{may}"
+            ),
+        ),
+        Truth::No => (
+            Severity::Warning,
+            format!("portmap comes before a rule of {owner}"),
+            format!(
+                "portmap translates at priority {OURS}, and that rule {at}: {clients} get {target}, \
+                 and no longer what that rule is for{may}"
+            ),
+        ),
+    }
 }

@@ -91,6 +91,17 @@ impl Log {
         self.runs.push(self.run);
     }
 
+    /// Says of the blocks from this one on why they may not come about.
+    pub fn leave_open(&mut self, from: usize, why: &str) {
+        let blocks = self.blocks.iter().zip(&self.runs).skip(from);
+        let open = blocks.map(|(block, run)| {
+            let Block { spot, leg, hook, .. } = *block;
+            let (why, run) = (why.to_owned(), *run);
+            Split { spot, why, leg, hook, run, blocks: true, accepts: false }
+        });
+        self.splits.extend(open);
+    }
+
     /// The last rule that let a packet in; a policy only if there is no such rule.
     pub fn accepting(&self) -> Option<&Block> {
         let input = |block: &&Block| block.leg == Leg::Open && block.hook == Hook::Input;

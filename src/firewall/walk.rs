@@ -3,6 +3,8 @@
 //! Between the chains of a hook stand connection tracking (at -200 in prerouting and output) and
 //! NAT, which calls all NAT chains at one priority of its own, whatever theirs is: that only orders
 //! them among each other (`nf_nat_proto.c`, `nf_nat_core.c`). The first that translates ends it.
+//! Of chains at one priority the one that was registered last comes first (`nf_hook_entries_grow`
+//! of `core.c`), and nothing that can be read tells which that is.
 
 use super::connection::{Client, Connection, Leg};
 use super::expr::{Expr, Translation};
@@ -19,6 +21,9 @@ const NAT_SOURCE: i32 = 100;
 
 /// Of portmap's NAT chains.
 pub const OURS: i32 = -101;
+
+const SAME_PRIORITY: &str =
+    "depends on which of the chains at this priority was put there last: that one comes first";
 
 /// What stands at a hook.
 #[derive(Clone, Copy)]
@@ -237,35 +242,66 @@ impl<'a> Walk<'a> {
         if self.connection.client == Client::Here && matches!(hook, Hook::Prerouting) {
             return Some(state);
         }
-        let mut chains: Vec<_> = self
-            .base_chains()
-            .filter(|(_, _, family, chain)| {
-                chain.kind == Kind::Nat
-                    && chain.hook == hook
-                    && family.sees(self.connection.is_ipv6())
-            })
-            .map(|(t, c, _, chain)| (chain.priority, t, c))
-            .collect();
-        chains.sort_by_key(|(priority, _, _)| *priority);
-        let ours = |mut state: State| match self.connection.target {
-            Some(target) if !source => {
+        let target = self.connection.target.filter(|_| !source);
+        let ours = |mut state: State| {
+            if let Some(target) = target {
                 state.translated = Done::YES;
                 state.set_destination_port(target.get());
-                state
             }
-            _ => state,
+            state
         };
-        let split = chains.iter().position(|(priority, _, _)| *priority >= OURS);
-        let before = if source || self.connection.target.is_none() {
-            chains.len()
-        } else {
-            split.unwrap_or(chains.len())
-        };
-        let mut live = Some(state);
-        let mut elsewhere = None;
-        for (_, table, chain) in &chains[..before] {
+        let mut chains = self.nat_chains(hook);
+        if target.is_some() {
+            chains.retain(|(priority, ..)| *priority <= OURS);
+        }
+        let (mut live, mut ended) = (Some(state), None);
+        for group in chains.chunk_by(|one, other| one.0 == other.0) {
             let Some(state) = live.take() else { break };
-            let passed = self.chain(leg, hook, (*table, *chain), state);
+            let state = match group {
+                [_] => state,
+                _ => {
+                    let stops: Vec<_> =
+                        group.iter().map(|(p, t, c)| (*p, Stop::Chain(*t, *c))).collect();
+                    self.any_order(leg, hook, &stops, &state)
+                }
+            };
+            let blocks = self.machine.log.blocks.len();
+            let (on, done) = self.nat_group(leg, hook, group, &state);
+            let beside_ours = target.is_some() && group[0].0 == OURS;
+            if beside_ours || group.len() > 1 && done.is_some() {
+                self.machine.log.leave_open(blocks, SAME_PRIORITY);
+            }
+            (live, ended) = (on, join(ended, done));
+            if beside_ours {
+                ended = join(ended, Some(ours(state)));
+            }
+        }
+        join(live.map(ours), ended)
+    }
+
+    /// The NAT chains of others at a hook, with their priorities and in their order.
+    fn nat_chains(&self, hook: Hook) -> Vec<(i32, usize, usize)> {
+        let ipv6 = self.connection.is_ipv6();
+        let chains = self.base_chains().filter(|(_, _, family, chain)| {
+            chain.kind == Kind::Nat && chain.hook == hook && family.sees(ipv6)
+        });
+        let mut chains: Vec<_> = chains.map(|(t, c, _, chain)| (chain.priority, t, c)).collect();
+        chains.sort_by_key(|(priority, _, _)| *priority);
+        chains
+    }
+
+    /// NAT chains at one priority: what is known of a packet that none of them translates, and of
+    /// one whose source alone is.
+    fn nat_group(
+        &mut self,
+        leg: Leg,
+        hook: Hook,
+        group: &[(i32, usize, usize)],
+        state: &State,
+    ) -> (Option<State>, Option<State>) {
+        let (mut on, mut ended, mut stops) = (None, None, false);
+        for (_, table, chain) in group {
+            let passed = self.chain(leg, hook, (*table, *chain), state.clone());
             for (spot, translation) in &passed.translations {
                 if *translation == Translation::Destination {
                     self.block(*spot, How::Translated, leg, hook);
@@ -275,11 +311,12 @@ impl<'a> Walk<'a> {
             if let Some(mut state) = passed.translated.filter(|_| only_source) {
                 state.forget_source(self.connection.is_ipv6());
                 state.source_translated = Done::YES;
-                elsewhere = join(elsewhere, Some(state));
+                ended = join(ended, Some(state));
             }
-            live = passed.on;
+            stops |= passed.on.is_none();
+            on = join(on, passed.on);
         }
-        join(live.map(ours), elsewhere)
+        (on.filter(|_| !stops), ended)
     }
 
     /// A packet of a connection that exists: answers get the port that the client asked.

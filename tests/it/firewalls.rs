@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use portmap::firewall::value::Truth;
 use portmap::firewall::{
     Answer, Client, Connection, How, Interface, Judgement, Rulesets, Traffic, judge, other_nat,
     remedy,
@@ -330,27 +331,58 @@ fn rules_are_shown_as_they_were_written() {
     assert_eq!(shown, rules);
 }
 
+const OTHER_NAT: &str = "table ip other { chain pre {
+    type nat hook prerouting priority PRIORITY; tcp dport 80 redirect to :4000; }; }";
+
 #[test]
 fn who_else_translates_is_found() {
     let (world, _app) = serving();
-    for (priority, wins) in [(-150, true), (-100, false)] {
-        world.host.nft_script(&format!(
-            "flush ruleset\n{OURS}
-             table ip other {{ chain pre {{
-                type nat hook prerouting priority {priority}; tcp dport 80 redirect to :4000
-             }}
-             }}"
-        ));
-        let _other = world.host.serve("other", 4000);
+    let _other = world.host.serve("other", 4000);
+    for (priority, wins) in [("-150", true), ("-100", false)] {
+        let other = OTHER_NAT.replace("PRIORITY", priority);
+        world.host.nft_script(&format!("flush ruleset\n{OURS}\n{other}"));
         let rulesets = read(&world.host);
         let found = other_nat(&rulesets, &WAYS[0].connection());
         assert_eq!(found.len(), 1, "{found:#?}");
-        assert_eq!((found[0].wins, found[0].priority), (wins, priority), "{found:#?}");
+        let place = (found[0].wins, found[0].priority.to_string());
+        assert_eq!(place, (Truth::from(wins), priority.to_owned()), "{found:#?}");
         assert!(found[0].certain);
         let answer = judge(&rulesets, &WAYS[0].connection()).answer;
         let expected = if wins { Answer::Blocks(How::Translated) } else { Answer::Accepts };
         assert_eq!(answer, expected);
         assert_eq!(WAYS[0].is_served(&world, ANSWERED), !wins);
+    }
+}
+
+/// The kernel puts a new chain ahead of those at its priority, and tells nobody which was the last.
+#[test]
+fn of_two_at_one_priority_the_last_comes_first_and_nothing_is_claimed() {
+    let (world, _app) = serving();
+    let host = &world.host;
+    let _other = host.serve("other", 4000);
+    let other = OTHER_NAT.replace("PRIORITY", "-101");
+    let untold = || {
+        let rulesets = read(host);
+        let judged = judge(&rulesets, &WAYS[0].connection());
+        assert_eq!(judged.answer, Answer::CannotTell, "{judged:#?}");
+        assert_eq!(judged.deciding.unwrap().table, "other");
+        assert!(judged.why.unwrap().contains("put there last"));
+        assert_eq!(other_nat(&rulesets, &WAYS[0].connection())[0].wins, Truth::Maybe);
+        // Who is not translated by it is served.
+        assert_eq!(judge(&rulesets, &WAYS[2].connection()).answer, Answer::Accepts);
+        assert!(WAYS[2].is_served(&world, ANSWERED));
+    };
+    for (tables, ours_is_last) in [([OURS, &other], false), ([&other, OURS], true)] {
+        host.nft("flush ruleset");
+        tables.into_iter().for_each(|table| host.nft_script(table));
+        assert_eq!(WAYS[0].is_served(&world, ANSWERED), ours_is_last);
+        untold();
+        // A table that sleeps leaves its place.
+        let first = if ours_is_last { "ip other" } else { "inet portmap" };
+        host.nft(&format!("add table {first} {{ flags dormant; }}"));
+        host.nft(&format!("add table {first}"));
+        assert_eq!(WAYS[0].is_served(&world, ANSWERED), !ours_is_last, "{first} woke up last");
+        untold();
     }
 }
 

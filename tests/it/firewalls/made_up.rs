@@ -178,7 +178,7 @@ fn ruleset() -> impl Strategy<Value = String> {
             "udp dport 80 dnat ip to 192.0.2.1:3000",
         ][..],
     );
-    (vec(chain(), 1..4), vec(rule(true), 0..4), nat, select(&[-200, -100][..])).prop_map(|(chains, sub, nat, priority)| {
+    (vec(chain(), 1..4), vec(rule(true), 0..4), nat, select(&[-200, -101, -100][..])).prop_map(|(chains, sub, nat, priority)| {
         let chains: String =
             chains.iter().enumerate().map(|(n, chain)| format!("    chain base{n} {chain}")).collect();
         let nat = match nat {
