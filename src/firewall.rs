@@ -18,6 +18,7 @@ mod connection;
 mod exec;
 pub mod expr;
 mod facts;
+pub mod legacy;
 mod lookup;
 mod machine;
 mod matches;
@@ -41,8 +42,8 @@ pub use tables::{
 
 use expr::{Expr, Translation};
 use machine::{Block, Split};
-pub use walk::OURS;
 use value::Truth;
+pub use walk::OURS;
 use walk::Walk;
 use xt::Target;
 

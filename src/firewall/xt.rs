@@ -131,3 +131,31 @@ pub enum Target {
     Nat(String),
     Unknown(String),
 }
+
+/// A match of which its name says all that matters, whatever its options are.
+pub fn plain_match(name: &str) -> Option<Match> {
+    Some(match name {
+        "rt" | "frag" | "hbh" | "dst" => Match::ExtensionHeader(name.to_owned()),
+        "limit" | "hashlimit" | "connlimit" | "statistic" | "quota" | "quota2" => {
+            Match::Chance(name.to_owned())
+        }
+        _ => return None,
+    })
+}
+
+/// A target, the same.
+pub fn plain_target(name: &str) -> Option<Target> {
+    Some(match name {
+        "REJECT" => Target::Reject,
+        "LOG" | "NFLOG" | "ULOG" | "TRACE" | "AUDIT" | "TCPMSS" | "TCPOPTSTRIP" | "CHECKSUM"
+        | "CLASSIFY" | "SET" | "RATEEST" | "LED" | "IDLETIMER" | "TEE" => {
+            Target::Neutral(name.to_owned())
+        }
+        "CONNMARK" | "CONNSECMARK" => Target::ConnectionMark,
+        "NOTRACK" => Target::Notrack,
+        "DNAT" | "REDIRECT" | "SNAT" | "MASQUERADE" | "NETMAP" | "TPROXY" => {
+            Target::Nat(name.to_owned())
+        }
+        _ => return None,
+    })
+}

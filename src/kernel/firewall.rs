@@ -1,5 +1,5 @@
-//! Reads the rulesets of everybody: all tables of all families over netlink; of legacy iptables,
-//! whether it has rules.
+//! Reads the rulesets of everybody: all tables of all families over netlink, and those of legacy
+//! iptables.
 
 mod expr;
 mod legacy;
@@ -29,19 +29,21 @@ const DEVICE_NAME: u16 = 1;
 /// Tables by family and name.
 type Tables = BTreeMap<(u8, String), Table>;
 
-/// All rules of nftables in this network namespace, as they were at one generation. Begins again
-/// if the ruleset changes meanwhile.
+/// All rules of nftables in this network namespace, as they were at one generation, and those of
+/// legacy iptables, which has none. Begins again if the ruleset changes meanwhile.
 ///
 /// # Errors
 ///
 /// [`Error::Restless`] if it keeps changing; without CAP_NET_ADMIN the kernel refuses.
 pub fn read() -> Result<Rulesets, Error> {
-    let (_, tables) = consistent(&mut Socket::open()?, tables)?;
+    let (_, mut tables) = consistent(&mut Socket::open()?, tables)?;
+    let (legacy, unread) = legacy::read();
+    tables.extend(legacy);
     let devices = match has_rules_beneath(&tables) {
         true => links::devices()?,
         false => BTreeMap::new(),
     };
-    Ok(Rulesets { tables, unread: legacy::unread(), devices })
+    Ok(Rulesets { tables, unread, devices })
 }
 
 /// The rules of nftables, if somebody else has a chain that can change where connections to this

@@ -1,8 +1,10 @@
 //! What is said of firewalls is what a real connection gets. The rulesets are in tests/firewalls,
 //! in the form that the programs of their names give them.
 
+mod legacy;
 mod made_up;
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -17,7 +19,6 @@ use portmap::firewall::{
 use portmap::kernel;
 use portmap::mapping::{Port, PortRange, Protocol, Service};
 
-use crate::support::namespace::feed;
 use crate::support::{Namespace, World};
 
 /// Long enough for any answer, and only spent where one is wrongly expected.
@@ -162,6 +163,22 @@ impl Figures {
             }
         }
     }
+
+    /// Fails where one is wrong, or where the documents say something else.
+    fn are_told(&self, sum: &str) {
+        println!("{sum}");
+        assert!(self.wrong.is_empty(), "{}", self.wrong.join("\n"));
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/firewalls.md");
+        let page = fs::read_to_string(page).unwrap();
+        assert!(page.contains(sum), "docs/firewalls.md is to say: {sum}");
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { named, unknown, wrong } = self;
+        write!(f, "named {named}, cannot tell {unknown}, wrong {}", wrong.len())
+    }
 }
 
 fn files() -> Vec<(String, String)> {
@@ -203,18 +220,8 @@ fn no_verdict_is_wrong() {
         figures.add(name, &world);
         println!("{name}: {} of {} cannot be told", figures.unknown - before, WAYS.len());
     }
-    let sum = format!(
-        "{} pairs of ruleset and listener: named {}, cannot tell {}, wrong {}",
-        files.len() * WAYS.len(),
-        figures.named,
-        figures.unknown,
-        figures.wrong.len()
-    );
-    println!("{sum}");
-    assert!(figures.wrong.is_empty(), "{}", figures.wrong.join("\n"));
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/firewalls.md");
-    let page = fs::read_to_string(page).unwrap();
-    assert!(page.contains(&sum), "docs/firewalls.md is to say: {sum}");
+    let sum = format!("{} pairs of ruleset and listener: {}", files.len() * WAYS.len(), figures);
+    figures.are_told(&sum);
 }
 
 fn judged(world: &World, way: Way) -> Judgement {
@@ -450,26 +457,6 @@ fn rules_below_the_interface_are_not_passed_over() {
         host.nft_script(&format!("flush ruleset\n{OURS}\n{rules}"));
         assert_eq!(verdict().answer, answer, "{rules}");
     }
-}
-
-/// Where the kernel has no legacy iptables any more, there is nothing to see.
-#[test]
-fn rules_of_legacy_iptables_are_not_passed_over() {
-    let (world, _app) = serving();
-    let add = |rule: &str| {
-        let mut command = world.host.command("iptables-legacy");
-        feed(command.args(rule.split(' ')), "").status.success()
-    };
-    if !add("-P INPUT ACCEPT") {
-        eprintln!("left out: this kernel has no legacy iptables");
-        return;
-    }
-    assert_eq!(judged(&world, WAYS[0]).answer, Answer::Accepts);
-    assert!(add("-A INPUT -p tcp --dport 3000 -j DROP"));
-    let verdict = judged(&world, WAYS[0]);
-    assert_eq!(verdict.answer, Answer::CannotTell, "{verdict:#?}");
-    assert!(verdict.why.unwrap().contains("table filter"));
-    assert_eq!(judged(&world, WAYS[1]).answer, Answer::Accepts, "IPv6 has none");
 }
 
 /// The bound is far above what it takes; it is there for work that grows with combinations.

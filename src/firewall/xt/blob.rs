@@ -2,7 +2,9 @@
 //! own order of bytes unless said otherwise. They come from the kernel, padded to eight bytes; no
 //! length is trusted.
 
-use super::{AnyOf, Conntrack, Flags, Masked, Match, Ports, Side, Target};
+use super::{
+    AnyOf, Conntrack, Flags, Masked, Match, Ports, Side, Target, plain_match, plain_target,
+};
 
 /// The structure, read from its beginning.
 struct Blob<'a>(&'a [u8]);
@@ -51,11 +53,7 @@ pub fn read_match(name: &str, revision: u32, info: &[u8]) -> Match {
         ("connmark", 1) => masked(blob).map(Match::ConnectionMark),
         ("rpfilter", 0) => rpfilter(blob),
         ("pkttype", 0) => packet_type(blob),
-        ("rt" | "frag" | "hbh" | "dst", 0) => Some(Match::ExtensionHeader(name.to_owned())),
-        ("limit" | "hashlimit" | "connlimit" | "statistic" | "quota" | "quota2", _) => {
-            Some(Match::Chance(name.to_owned()))
-        }
-        _ => None,
+        _ => plain_match(name).filter(|found| revision == 0 || matches!(found, Match::Chance(_))),
     };
     read.unwrap_or_else(|| Match::Unknown(name.to_owned()))
 }
@@ -195,24 +193,20 @@ fn packet_type(mut blob: Blob) -> Option<Match> {
 pub fn read_target(name: &str, revision: u32, info: &[u8]) -> Target {
     let mut blob = Blob(info);
     match (name, revision) {
-        ("REJECT", _) => Target::Reject,
-        (
-            "LOG" | "NFLOG" | "ULOG" | "TRACE" | "AUDIT" | "TCPMSS" | "TCPOPTSTRIP" | "CHECKSUM"
-            | "CLASSIFY" | "SET" | "RATEEST" | "LED" | "IDLETIMER" | "TEE",
-            _,
-        ) => Target::Neutral(name.to_owned()),
         ("MARK", 2) => match (blob.u32(), blob.u32()) {
             (Some(value), Some(mask)) => Target::Mark { value, mask },
             _ => Target::Unknown(name.to_owned()),
         },
-        ("CONNMARK" | "CONNSECMARK", _) => Target::ConnectionMark,
-        ("NOTRACK", _) => Target::Notrack,
         ("CT", _) => connection(blob).unwrap_or_else(|| Target::Unknown(name.to_owned())),
-        ("DNAT" | "REDIRECT" | "SNAT" | "MASQUERADE" | "NETMAP" | "TPROXY", _) => {
-            Target::Nat(name.to_owned())
-        }
-        _ => Target::Unknown(name.to_owned()),
+        ("SET", 3..) if maps(blob) => Target::Unknown(name.to_owned()),
+        _ => plain_target(name).unwrap_or_else(|| Target::Unknown(name.to_owned())),
     }
+}
+
+/// `struct xt_set_info_target_v3`, whose third set gives the packet its mark.
+fn maps(mut blob: Blob) -> bool {
+    const NONE: u16 = u16::MAX;
+    blob.skip(2 * 4).and_then(|()| blob.u16()) != Some(NONE)
 }
 
 /// `struct xt_ct_target_info_v1`, and the one before, which begins alike.

@@ -1,102 +1,85 @@
 //! Legacy iptables: rules that the kernel keeps beside nftables. It tells the names of their tables
 //! in /proc; the rules themselves are told by iptables' own program, where it is installed.
-//!
-//! A table without rules and with the policy `ACCEPT` does nothing. Any other counts as unread.
 
 use std::fs;
 use std::io;
-use std::process::Command;
+use std::time::Duration;
 
-use crate::firewall::{Family, Unread};
+use crate::firewall::{Family, Table, Unread, legacy};
+use crate::host::programs::{self, Limits};
 
 struct Kind {
     family: Family,
     /// Of the calling thread's network namespace.
     names: &'static str,
     /// By absolute path: root's PATH is not trusted.
-    programs: [&'static str; 2],
+    programs: [&'static str; 4],
 }
 
 const KINDS: [Kind; 2] = [
     Kind {
         family: Family::Ip,
         names: "/proc/thread-self/net/ip_tables_names",
-        programs: ["/usr/sbin/iptables-legacy-save", "/sbin/iptables-legacy-save"],
+        programs: [
+            "/usr/sbin/iptables-legacy-save",
+            "/sbin/iptables-legacy-save",
+            "/usr/bin/iptables-legacy-save",
+            "/bin/iptables-legacy-save",
+        ],
     },
     Kind {
         family: Family::Ip6,
         names: "/proc/thread-self/net/ip6_tables_names",
-        programs: ["/usr/sbin/ip6tables-legacy-save", "/sbin/ip6tables-legacy-save"],
+        programs: [
+            "/usr/sbin/ip6tables-legacy-save",
+            "/sbin/ip6tables-legacy-save",
+            "/usr/bin/ip6tables-legacy-save",
+            "/bin/ip6tables-legacy-save",
+        ],
     },
 ];
 
-/// The tables of legacy iptables whose effect cannot be told.
-pub fn unread() -> Vec<Unread> {
-    KINDS.iter().flat_map(unread_of).collect()
+/// A rule has some 100 bytes, and legacy iptables gets slow long before this.
+const LIMITS: Limits = Limits { time: Duration::from_secs(10), bytes: 64 << 20 };
+
+/// The tables of legacy iptables, and those that are there and could not be read.
+pub fn read() -> (Vec<Table>, Vec<Unread>) {
+    let (mut tables, mut unread) = (Vec::new(), Vec::new());
+    for kind in &KINDS {
+        read_kind(kind, &mut tables, &mut unread);
+    }
+    (tables, unread)
 }
 
-fn unread_of(kind: &Kind) -> Vec<Unread> {
-    let unread = |table: &str, why: String| {
-        vec![Unread { family: kind.family, table: table.to_owned(), why }]
+fn read_kind(kind: &Kind, tables: &mut Vec<Table>, unread: &mut Vec<Unread>) {
+    let mut note = |table: &str, why: String| {
+        unread.push(Unread { family: kind.family, table: table.to_owned(), why });
     };
     let names = match fs::read_to_string(kind.names) {
         Ok(names) => names,
         // Without the module there is no table.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => return unread("unknown", format!("read {}: {error}", kind.names)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => return note("unknown", format!("read {}: {error}", kind.names)),
     };
-    names
-        .lines()
-        .flat_map(|table| match save(kind, table) {
-            Ok(text) if is_harmless(&text) => Vec::new(),
-            Ok(_) => unread(table, "its rules are not evaluated".to_owned()),
-            Err(why) => unread(table, why),
-        })
-        .collect()
-}
-
-fn save(kind: &Kind, table: &str) -> Result<String, String> {
-    let missing = || format!("{} is not installed", kind.programs[0]);
-    for program in kind.programs {
-        let output = Command::new(program).args(["-t", table]).env_clear().output();
-        match output {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(format!("run {program}: {error}")),
-            Ok(output) if output.status.success() => {
-                return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    // To ask for what is not there would make it: the program has the kernel load modules.
+    if names.trim().is_empty() {
+        return;
+    }
+    match saved(kind) {
+        Ok(found) => {
+            let is_told = |name: &&str| found.iter().any(|table| table.name == **name);
+            for name in names.lines().filter(|name| !is_told(name)) {
+                note(name, format!("{} does not tell it", kind.programs[0]));
             }
-            Ok(output) => return Err(format!("{program} failed: {}", output.status)),
+            tables.extend(found);
         }
+        Err(why) => names.lines().for_each(|name| note(name, why.clone())),
     }
-    Err(missing())
 }
 
-/// Whether a table as iptables-save prints it has no rules, and lets everything pass: comments,
-/// `*table`, `:CHAIN ACCEPT [0:0]`, `COMMIT`, and nothing else.
-fn is_harmless(text: &str) -> bool {
-    let harmless = |line: &str| match line.split_at_checked(1) {
-        Some(("#" | "*", _)) | None => true,
-        Some((":", rest)) => {
-            let policy = rest.split_whitespace().nth(1);
-            matches!(policy, Some("ACCEPT" | "-"))
-        }
-        _ => line == "COMMIT",
-    };
-    text.lines().all(harmless) && text.lines().any(|line| line == "COMMIT")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_lets_everything_pass_is_harmless() {
-        let table = |line: &str| format!("# by\n*filter\n:INPUT ACCEPT [1:2]\n{line}\nCOMMIT\n");
-        assert!(is_harmless(&table(":mine - [0:0]")));
-        for line in [":FORWARD DROP [0:0]", "-A INPUT -j ACCEPT", "[0:0] -A INPUT -j DROP", "what"]
-        {
-            assert!(!is_harmless(&table(line)), "{line}");
-        }
-        assert!(!is_harmless(""));
-    }
+fn saved(kind: &Kind) -> Result<Vec<Table>, String> {
+    let text = programs::output(&kind.programs, LIMITS)?;
+    let what = || format!("what {} prints is not understood", kind.programs[0]);
+    let text = String::from_utf8(text).map_err(|error| format!("{}: {error}", what()))?;
+    legacy::read(&text, kind.family).map_err(|problem| format!("{}: {problem}", what()))
 }

@@ -1,6 +1,6 @@
 //! What is known of the chains and rules that a story names.
 
-use crate::firewall::{self, Rulesets, Spot, Table, Traffic, text};
+use crate::firewall::{self, Backend, Rulesets, Spot, Table, Traffic, text};
 use crate::mapping::{Port, PortRange};
 use crate::story::{Base, Chart, Leg, Opening, Outcome, Place, Said, Story, Written};
 
@@ -62,5 +62,8 @@ fn table<'r>(rulesets: &'r Rulesets, place: &Place) -> Option<&'r Table> {
 }
 
 fn is_it(table: &Table, place: &Place) -> bool {
-    table.family.name() == place.family && table.name == place.table
+    // The kernel traces no rules of legacy iptables, whose tables may have the same names.
+    table.backend == Backend::Nftables
+        && table.family.name() == place.family
+        && table.name == place.table
 }

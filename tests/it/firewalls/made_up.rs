@@ -223,10 +223,8 @@ struct Counts {
     unknown: usize,
 }
 
-fn case(world: &World, text: &str, counts: &mut Counts) -> TestCaseResult {
-    world.host.nft_script(&format!("flush ruleset\n{OURS}"));
-    let loaded = feed(world.host.command("nft").args(["-f", "-"]), text);
-    if !loaded.status.success() {
+fn case(world: &World, text: &str, load: Load, counts: &mut Counts) -> TestCaseResult {
+    if !load(world, text) {
         counts.refused += 1;
         return Ok(());
     }
@@ -247,17 +245,30 @@ fn case(world: &World, text: &str, counts: &mut Counts) -> TestCaseResult {
     Ok(())
 }
 
+/// Puts a ruleset in the place of the one before, and says whether that can be.
+type Load = fn(&World, &str) -> bool;
+
+fn load(world: &World, text: &str) -> bool {
+    world.host.nft_script(&format!("flush ruleset\n{OURS}"));
+    feed(world.host.command("nft").args(["-f", "-"]), text).status.success()
+}
+
 #[test]
 fn no_verdict_is_wrong_for_any_ruleset() {
     let (world, _app) = serving();
-    fix_neighbours(&world);
+    hold(&world, &ruleset(), load);
+}
+
+/// Holds the verdicts on some of these rulesets against connections.
+pub fn hold(world: &World, rulesets: &impl Strategy<Value = String>, load: Load) {
+    fix_neighbours(world);
     let cases = std::env::var("FIREWALL_CASES").ok().and_then(|n| n.parse().ok());
     let mut config = Config { failure_persistence: None, ..Config::default() };
     config.cases = cases.unwrap_or(CASES);
     config.max_shrink_iters = 200;
     let counts = std::cell::RefCell::new(Counts::default());
     let outcome = TestRunner::new(config)
-        .run(&ruleset(), |text| case(&world, &text, &mut counts.borrow_mut()));
+        .run(rulesets, |text| case(world, &text, load, &mut counts.borrow_mut()));
     println!("{:?}", counts.borrow());
     if let Err(error) = outcome {
         match error {
