@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use portmap::firewall::{self, Client, Connection, Interface, Rulesets};
+use portmap::firewall::{self, Client, Connection, Interface, Rulesets, Table};
 use portmap::formats::iptables::Script;
 use portmap::formats::rules::{self, Facts, Names, Source};
 use portmap::history;
@@ -18,12 +18,13 @@ use portmap::ruleset::{Layer, desired};
 use portmap::story::Teller;
 
 /// The targets, by the names of their corpora.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, fn(&[u8])); 9] = [
     ("rules", rules),
     ("arguments", arguments),
     ("header", header),
     ("table", table),
     ("firewall", firewall),
+    ("iptables", iptables),
     ("sockets", sockets),
     ("connections", connections),
     ("events", events),
@@ -120,9 +121,23 @@ pub fn table(data: &[u8]) {
     assert!(matches!(gone[..], [Step::DeleteTable]), "{gone:?}");
 }
 
-/// Everybody's rules: read, shown, and judged for clients here and outside.
+/// Everybody's rules.
 pub fn firewall(data: &[u8]) {
     let Ok(tables) = replay(data, fuzzing::tables) else { return };
+    judged(tables);
+}
+
+/// What iptables-legacy-save prints, of one family or with a zero byte before the other.
+pub fn iptables(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let families = [firewall::Family::Ip, firewall::Family::Ip6];
+    let read = families.into_iter().zip(text.split('\0'));
+    let tables = read.flat_map(|(family, text)| firewall::legacy::read(text, family));
+    judged(tables.flatten().collect());
+}
+
+/// Tables of any kind: shown, and asked about clients here and outside.
+fn judged(tables: Vec<Table>) {
     for table in &tables {
         for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
             let _ = firewall::text(table, rule);

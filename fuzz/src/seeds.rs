@@ -84,6 +84,12 @@ fn main() {
         }
         let (_, bytes) = record(fuzzing::tables);
         corpus("firewall", &name(&path), &bytes);
+        let text = fs::read(&path).unwrap();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("v4") => corpus("iptables", &name(&path), &text),
+            Some("v6") => corpus("iptables", &name(&path), &[b"\0", &text[..]].concat()),
+            _ => {}
+        }
     }
 }
 
