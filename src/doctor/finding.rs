@@ -110,7 +110,10 @@ impl Finding {
             "" => self.summary.clone(),
             detail => format!("{}: {detail}", self.summary),
         };
-        let mut diagnostic = Diagnostic::warning(None, message);
+        let mut diagnostic = match self.severity {
+            Severity::Note => Diagnostic::note(None, message),
+            Severity::Error | Severity::Warning => Diagnostic::warning(None, message),
+        };
         diagnostic.code = Some(self.code);
         diagnostic.help = (!remedy.is_empty()).then(|| remedy.join("; or "));
         diagnostic

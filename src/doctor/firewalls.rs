@@ -83,6 +83,11 @@ impl Firewalls {
         Verdict { ways: ways.collect(), others: self.others(mapping, paths, interfaces) }
     }
 
+    /// Whether anybody else translates new connections to this host.
+    pub fn translate(&self) -> bool {
+        firewall::is_translated_by_others(&self.rulesets)
+    }
+
     /// Who else translates the clients of a mapping.
     pub fn others(
         &self,
@@ -90,7 +95,7 @@ impl Firewalls {
         paths: &[(From, IpAddr)],
         interfaces: &[Interface],
     ) -> Vec<Other> {
-        if !firewall::is_translated_by_others(&self.rulesets) {
+        if !self.translate() {
             return Vec::new();
         }
         let mut found = Vec::new();

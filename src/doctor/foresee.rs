@@ -35,14 +35,34 @@ pub fn foresee(changes: &[Change<'_>], facts: &Facts) -> Vec<Finding> {
         }
         Change::Change { .. } | Change::Remove(_) => None,
     });
-    let judged =
-        new.enumerate().map(|(at, (m, is_new))| (m, judge(m, is_new, at < WALKED_MAX, facts)));
+    let mut passed_over = 0;
+    let judged = new.enumerate().map(|(at, (m, is_new))| {
+        passed_over += usize::from(is_new && at >= WALKED_MAX);
+        (m, judge(m, is_new, at < WALKED_MAX, facts))
+    });
     let mut told = Told::default();
     told.extend(session(changes, facts));
     for (run, judged) in fold_judged(judged) {
         tell(&run, &judged, facts, &mut told);
     }
-    told.findings()
+    let mut findings = told.findings();
+    let is_open = passed_over > 0 && facts.firewalls.translate();
+    findings.extend(is_open.then(|| not_compared(passed_over)));
+    findings
+}
+
+/// Each comparison is a walk through all rules.
+fn not_compared(passed_over: usize) -> Finding {
+    let summary = format!(
+        "of {passed_over} more new mappings it was not looked at whether others translate the same \
+         ports"
+    );
+    Finding::new(Code::OtherNat, Severity::Note, summary)
+        .because(format!(
+            "another program has rules that translate, and they were compared with the first \
+             {WALKED_MAX}"
+        ))
+        .command("look at the ports that matter, once they are mapped", "sudo portmap doctor PORT")
 }
 
 fn judge(mapping: &Mapping, is_new: bool, is_walked: bool, facts: &Facts) -> Judged {

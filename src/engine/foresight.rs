@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use super::error::{Refusal, Result};
 use super::observer::{Event, Observer, timed};
-use crate::doctor::Finding;
 use crate::doctor::foresee::{Facts, Firewalls, foresee};
+use crate::doctor::{Finding, Severity};
 use crate::host::login::SshSession;
 use crate::host::{network, user};
 use crate::kernel::Kernel;
@@ -14,7 +14,7 @@ use crate::mapping::changes::{Change, changes};
 use crate::mapping::{Mapping, MappingSet, Port, Protocol, Service};
 
 /// Tells the observer what the change from `before` to `after` will lead to; with `strict`, refuses
-/// it if there is anything to tell. Nothing is looked at where nothing changes.
+/// it if there is anything to warn of. Nothing is looked at where nothing changes.
 pub fn look(
     kernel: &mut impl Kernel,
     observer: &dyn Observer,
@@ -30,8 +30,10 @@ pub fn look(
     if findings.is_empty() {
         return Ok(());
     }
-    if strict {
-        return Err(Refusal::Findings(findings).into());
+    let is_warning = |finding: &Finding| finding.severity != Severity::Note;
+    if strict && findings.iter().any(is_warning) {
+        let warnings = findings.into_iter().filter(is_warning);
+        return Err(Refusal::Findings(warnings.collect()).into());
     }
     observer.event(Event::Foreseen(&findings));
     Ok(())

@@ -2,7 +2,9 @@
 
 use super::super::told::EACH_MAX;
 use super::*;
-use crate::doctor::tests::{interface, listener, set};
+use crate::doctor::tests::{interface, listener, set, table};
+use crate::firewall::expr::{Expr, Translation};
+use crate::firewall::{Hook, Kind};
 use crate::host::listeners::Listening;
 use crate::host::login::SshSession;
 use crate::host::user::Standing;
@@ -244,4 +246,24 @@ fn neighbours_are_told_together_and_crowds_are_cut_short() {
     let findings = found("", &crowd.join(", "), &facts(&[]));
     assert_eq!(findings.len(), EACH_MAX + 1);
     assert_eq!(findings[EACH_MAX].summary, "the same of 80 more mappings (nobody-listens)");
+}
+
+/// Where somebody translates, and only then, it matters that not all are compared.
+#[test]
+fn mappings_that_are_not_compared_with_others_are_said_not_to_be() {
+    let ports = "600-700: 6000-6100";
+    let listeners: Vec<_> = (6000..=6100).map(|port| format!("tcp :: {port}")).collect();
+    let listeners: Vec<_> = listeners.iter().map(String::as_str).collect();
+    let mut facts = facts(&listeners);
+    assert_eq!(found("", ports, &facts), []);
+    let translation = Translation::Destination;
+    let dnat = vec![Expr::Nat { what: "dnat", translation, port: None }];
+    let at = (Hook::Forward, Kind::Nat, -100);
+    facts.firewalls.rulesets.tables.push(table("nat", at, dnat));
+    let findings = found("", ports, &facts);
+    let [finding] = &findings[..] else { panic!("{findings:#?}") };
+    assert_eq!((finding.code, finding.severity), (Code::OtherNat, Severity::Note));
+    assert!(finding.summary.starts_with("of 37 more new mappings"), "{}", finding.summary);
+    assert_eq!(found("", "600-663: 6000-6063", &facts), []);
+    assert_eq!(found(ports, "600-700: 6001-6101", &facts)[0].code, Code::NobodyListens);
 }
