@@ -59,6 +59,7 @@ fn look_at_everything(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result<
     around.firewalls = firewalls(ui, &around.interfaces);
     let facts = Facts {
         asked,
+        thorough: common.verbose,
         mapping,
         subject,
         table: condition.table,

@@ -10,6 +10,8 @@ use crate::mapping::{GenerationId, MappingSet, Service};
 pub struct Facts {
     /// The ports that were asked for; empty for all that are mapped.
     pub asked: Vec<Service>,
+    /// Whether what is true of nearly every mapping is to be told even if no port was asked for.
+    pub thorough: bool,
     /// What is examined: what serves, or what the rules that were named would make of it.
     pub mapping: MappingSet,
     pub subject: Subject,

@@ -2,12 +2,14 @@
 
 use super::facts::{Facts, Sysctls};
 use super::finding::{Code, Finding, Severity};
-use crate::mapping::words::Run;
+use crate::mapping::Mapping;
+use crate::mapping::words::{self, Run};
 
 pub fn findings(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(conntrack_full(&facts.sysctls));
     findings.extend(privileged_ports_open(facts));
+    findings.extend(anybody_may_answer(facts));
     findings.extend(facts.capable.iter().map(|path| capability_left(path)));
     findings
 }
@@ -68,6 +70,45 @@ fn capability_left(path: &str) -> Finding {
         .because("every script that it runs may bind any port; with a mapping none needs to")
         .command("take it away", format!("sudo setcap -r {path}"))
         .evidence("path", path)
+}
+
+/// Privileged ports promise that root put there who answers; without a `user`, the target does not.
+/// That is so of every plain mapping, and so it is told of ports that are asked for, all in one.
+fn anybody_may_answer(facts: &Facts) -> Option<Finding> {
+    if facts.asked.is_empty() && !facts.thorough {
+        return None;
+    }
+    let start = facts.sysctls.unprivileged_start.unwrap_or(USUAL_START);
+    let is_asked = |m: &Mapping| facts.asked.is_empty() || facts.asked.contains(&m.service);
+    let is_anybodys = |m: &&Mapping| {
+        is_asked(m)
+            && m.user.is_none()
+            && m.service.port.get() < start
+            && m.to.port().get() >= start
+    };
+    let mappings: Vec<_> = facts.mapping.iter().filter(is_anybodys).collect();
+    let first = mappings.first()?;
+    let mut services: Vec<_> = mappings.iter().map(|m| m.service).collect();
+    services.dedup();
+    let summary = format!(
+        "any user of this host may answer {} while the application is down",
+        words::services(&services)
+    );
+    let finding = Finding::new(Code::TargetTakeable, Severity::Note, summary)
+        .because(format!(
+            "only root may listen on ports below {start}, but a program of any user may on port \
+             {}: whoever listens there gets the clients",
+            first.to
+        ))
+        .advice(format!(
+            "name the user whose program is meant in the rules file: `{}: {{ to: {}, user: NAME }}`",
+            first.service.port, first.to
+        ))
+        .evidence("services", services.iter().map(ToString::to_string).collect::<Vec<_>>());
+    Some(match services.as_slice() {
+        [service] => finding.of(*service),
+        _ => finding,
+    })
 }
 
 /// Whether outgoing connections may occupy the target before the application does.

@@ -9,6 +9,7 @@ use crate::doctor::tests::{interface, listener, set, table};
 use crate::firewall::expr::{Expr, Translation};
 use crate::firewall::{Family, Hook, Kind, Table as Rules, Unread};
 use crate::host::listeners::{Listener, Listening};
+use crate::host::user::Standing;
 use crate::mapping::{GenerationId, MappingSet};
 
 fn number(n: u64) -> Option<GenerationId> {
@@ -82,7 +83,7 @@ fn a_healthy_machine_has_no_finding() {
 fn a_port_that_is_not_mapped_is_explained() {
     let asked = |f: &mut Facts| f.asked = vec![service(81)];
     assert_eq!(codes(asked), ["error not-mapped"]);
-    assert_eq!(codes(|f| f.asked = vec![service(80)]), [""; 0]);
+    assert_eq!(codes(|f| f.asked = vec![service(80)]), ["note target-takeable"]);
     let mut facts = healthy();
     asked(&mut facts);
     let finding = &examine(&facts).findings[0];
@@ -117,6 +118,58 @@ fn listeners_decide_who_is_answered() {
     assert_eq!(examination.findings, []);
     assert!(examination.paths.iter().all(|p| p.answer == Answer::Unknown));
     assert_eq!(examination.unseen, ["who listens with tcp: the kernel does not tell"]);
+}
+
+#[test]
+fn a_listener_that_leaves_out_clients_is_as_bad_as_the_clients_it_leaves_out() {
+    let on = |text: &str| {
+        codes(|f| {
+            let addresses = ["192.0.2.1", "2001:db8::1"];
+            f.around.interfaces[0] = interface("eth0", &addresses);
+            f.around.listening = Listening::new(vec![listener(text)], Vec::new());
+        })
+    };
+    assert_eq!(on("tcp :: 3000"), [""; 0]);
+    assert_eq!(on("udp :: 3000"), ["error other-protocol"]);
+    assert_eq!(on("tcp 127.0.0.1 3000"), ["error loopback-only"]);
+    assert_eq!(on("tcp 0.0.0.0 3000"), ["error one-family-only"]);
+    assert_eq!(on("tcp 192.0.2.1 3000"), ["error one-address-only"]);
+    // Clients here can mostly do with another address.
+    let here = |text: &str| {
+        codes(|f| {
+            f.around.interfaces[1] = interface("lo", &["127.0.0.1", "::1"]);
+            f.around.listening = Listening::new(vec![listener(text)], Vec::new());
+        })
+    };
+    assert_eq!(here("tcp 0.0.0.0 3000"), ["warning one-family-only"]);
+    assert_eq!(here("tcp 192.0.2.1 3000"), ["warning one-address-only"]);
+}
+
+#[test]
+fn what_a_mapping_names_and_the_host_has_not_is_told() {
+    let named = |ports: &str| {
+        codes(|f| {
+            f.mapping = set(ports);
+            f.files.mapping = None;
+        })
+    };
+    let ppp0 = named("80: { to: 3000, interfaces: [ppp0] }");
+    assert_eq!(ppp0, ["warning no-such-interface"]);
+    let address = named("80: { to: 3000, addresses: [198.51.100.7] }");
+    assert_eq!(address, ["warning no-such-address"]);
+    assert_eq!(named("80: { to: 3000, interfaces: [eth0], addresses: [192.0.2.1] }"), [""; 0]);
+    let ada = |standing: Standing| {
+        codes(|f| {
+            f.mapping = set("80: { to: 3000, user: ada }");
+            f.files.mapping = None;
+            let user = f.mapping.iter().next().and_then(|m| m.user.clone()).unwrap();
+            f.around.users = [(user, standing)].into();
+            let of_ada = listener("tcp :: 3000 1001");
+            f.around.listening = Listening::new(vec![of_ada], Vec::new());
+        })
+    };
+    assert_eq!(ada(Standing::Gone { now: None }), ["warning no-such-user"]);
+    assert_eq!(ada(Standing::Known), [""; 0]);
 }
 
 #[test]
@@ -399,6 +452,34 @@ fn a_target_that_others_can_take_is_noted() {
         f.sysctls.reserved = vec![(39999, 40001)];
     };
     assert_eq!(codes(reserved), [""; 0]);
+}
+
+/// It is so of every plain mapping: who does not ask is not told.
+#[test]
+fn a_privileged_port_that_any_user_may_answer_is_noted_where_it_is_asked_for() {
+    let asked = |ports: &str, to: &[u16]| {
+        let mut facts = healthy();
+        facts.mapping = set(ports);
+        facts.files.mapping = None;
+        facts.around.listening = listening(to);
+        facts.asked = facts.mapping.iter().map(|m| m.service).collect();
+        examine(&facts).findings
+    };
+    let findings = asked("80: 3000, 443: 8443", &[3000, 8443]);
+    let [finding] = &findings[..] else { panic!("{findings:#?}") };
+    assert_eq!((finding.code, finding.severity), (Code::TargetTakeable, Severity::Note));
+    assert!(finding.summary.contains("may answer 80/tcp, 443/tcp"), "{}", finding.summary);
+    assert!(finding.remedy[0].text.contains("`80: { to: 3000, user: NAME }`"), "{finding:#?}");
+    assert_eq!(asked("80: 3000", &[3000])[0].port, Some(80));
+    assert_eq!(codes(|f| f.thorough = true), ["note target-takeable"]);
+    // A user who is named, a port that anybody may have, a target that nobody may.
+    for (ports, to) in [("80: { to: 3000, user: ada }", 3000), ("8080: 3000", 3000), ("80: 81", 81)]
+    {
+        let codes: Vec<_> = asked(ports, &[to]).iter().map(|finding| finding.code).collect();
+        assert!(!codes.contains(&Code::TargetTakeable), "{ports}: {codes:?}");
+    }
+    let open = |f: &mut Facts| (f.thorough, f.sysctls.unprivileged_start) = (true, Some(80));
+    assert_eq!(codes(open), ["note privileged-ports-open"], "anybody may have 80 itself");
 }
 
 #[test]
