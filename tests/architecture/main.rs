@@ -2,6 +2,7 @@
 //! how long files and functions may get. The tables here are the rules.
 
 mod checks;
+mod codes;
 mod source;
 mod supply;
 mod syntax;
