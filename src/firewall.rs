@@ -104,16 +104,18 @@ pub fn judge(rulesets: &Rulesets, connection: &Connection) -> Judgement {
         let Block { spot, leg, hook, .. } = *block;
         deciding(rulesets, spot, leg, hook)
     };
+    let clear = through && log.blocks.is_empty();
+    let beneath = if clear { beneath::first(rulesets, connection) } else { None };
+    if let Some((spot, hook)) = beneath {
+        return Judgement {
+            answer: Answer::CannotTell,
+            deciding: Some(deciding(rulesets, spot, Leg::Open, hook)),
+            why: Some("sees packets below the interface, and is not evaluated".to_owned()),
+        };
+    }
     match (through, log.blocks.last()) {
         (false, Some(last)) => {
             Judgement { answer: Answer::Blocks(last.how), deciding: Some(block(last)), why: None }
-        }
-        (true, None) if let Some((spot, hook)) = beneath::first(rulesets, connection) => {
-            Judgement {
-                answer: Answer::CannotTell,
-                deciding: Some(deciding(rulesets, spot, Leg::Open, hook)),
-                why: Some("sees packets below the interface, and is not evaluated".to_owned()),
-            }
         }
         (true, None) => {
             Judgement { answer: Answer::Accepts, deciding: log.accepting().map(block), why: None }

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Expr, ExprBinary};
+use syn::{Arm, Expr, ExprBinary};
 
 use super::holds;
 
-/// The lines where a `let` is one of several conditions, which takes Rust 1.88.
+/// The lines where a `let` is one of several conditions, which takes Rust 1.88, or the guard of an
+/// arm, which takes 1.95.
 #[derive(Default)]
 struct LetChains(Vec<usize>);
 
@@ -20,6 +21,13 @@ impl<'ast> Visit<'ast> for LetChains {
             self.0.push(node.span().start().line);
         }
         visit::visit_expr_binary(self, node);
+    }
+
+    fn visit_arm(&mut self, node: &'ast Arm) {
+        if node.guard.iter().any(|(_, guard)| matches!(**guard, Expr::Let(_))) {
+            self.0.push(node.span().start().line);
+        }
+        visit::visit_arm(self, node);
     }
 }
 
@@ -50,7 +58,7 @@ fn the_oldest_compiler_can_read_it() {
     {
         let name = file.strip_prefix(root).unwrap().display();
         for line in let_chains(&fs::read_to_string(&file).unwrap()) {
-            found.push(format!("{name}:{line}: `let` beside another condition takes Rust 1.88"));
+            found.push(format!("{name}:{line}: `let` beside another condition, or as a guard, takes Rust 1.88 or later"));
         }
     }
     holds(found);
@@ -64,6 +72,7 @@ fn let_chains_are_found() {
         if let Some(a) = b { if c && d {} }
         while let Some(a) = b && c && d {}
         match a { Some(b) if c && d => {} _ => {} }
+        match a { b if let Some(c) = b => {} _ => {} }
     }";
-    assert_eq!(let_chains(text), [2, 3, 5]);
+    assert_eq!(let_chains(text), [2, 3, 5, 7]);
 }
