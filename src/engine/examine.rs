@@ -29,7 +29,10 @@ impl Condition {
     pub fn of_failure(error: &kernel::Error) -> Option<Self> {
         let why = error.to_string();
         let table = match error.errno() {
-            Some(libc::EPERM | libc::EACCES) => Table::Unseen { why },
+            Some(libc::EPERM | libc::EACCES) => {
+                let help = error.help().map(|help| format!(": {help}")).unwrap_or_default();
+                Table::Unseen { why: why + &help }
+            }
             Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT | libc::EINVAL | libc::EOPNOTSUPP) => {
                 Table::Impossible { why, help: error.help().unwrap_or_default().to_owned() }
             }

@@ -240,7 +240,9 @@ fn what_cannot_be_seen_is_said_and_nothing_is_claimed() {
     .unwrap();
     let outcome = host.portmap_unprivileged(["doctor", "-ojson", "80", "81"]).run();
     assert_eq!(codes(&outcome), [""; 0], "{outcome}");
-    assert!(outcome.json()["unseen"][0].as_str().unwrap().contains("what is active"), "{outcome}");
+    let document = outcome.json();
+    let unseen = document["unseen"][0].as_str().unwrap();
+    assert!(unseen.contains("what is active") && unseen.ends_with("run with sudo"), "{outcome}");
     // Rules can be examined all the same; whose the listener is, is not seen.
     let rules = host.portmap_unprivileged(["doctor", "-ojson", "--rules", "80:3001"]).run();
     assert_eq!(codes(&rules), ["nobody-listens"], "{rules}");
