@@ -21,7 +21,7 @@ mod teller;
 #[cfg(test)]
 mod tests;
 
-pub use chart::{Base, Chart, Opening, Written};
+pub use chart::{Base, Chart, Opening, Untraced, Written};
 pub use event::{Event, Packet, Place, Ports, Said, TcpFlags, Transport, Unreachable, Verdict};
 pub use stage::Stage;
 pub use tale::{Answer, AnswerKind, Decision, Leg, Origin, Outcome, Passage, Story, Word};

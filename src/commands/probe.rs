@@ -66,7 +66,7 @@ pub fn run(
         }
     };
     let tried = ui.timed("connect", || connect(paths, outside));
-    let tried = explain(&mut tracer, tried)?;
+    let tried = explain(&mut tracer, tried, &mapping)?;
     // Before anything is said: whoever reads may take its time.
     drop(tracer);
     ui.probed(&plan, &tried, examination, &unsure, outside_error.as_ref())?;
@@ -167,7 +167,7 @@ fn got(got: &probe::Got, taken: Option<bool>, kept: Option<Kept>) -> Got {
 }
 
 /// Finds the story of each attempt.
-fn explain(tracer: &mut Tracer, tries: Tries) -> Result<Vec<Tried>> {
+fn explain(tracer: &mut Tracer, tries: Tries, mapping: &MappingSet) -> Result<Vec<Tried>> {
     let mut teller = Teller::new(tracer.table());
     let now = Instant::now();
     for event in tracer.listen()?.events {
@@ -188,7 +188,10 @@ fn explain(tracer: &mut Tracer, tries: Tries) -> Result<Vec<Tried>> {
         let key = (path.service.protocol, path.side, path.to(), port);
         let story = stories.remove(&key);
         let chart = match &story {
-            Some(story) => rules.as_ref().map(|all| chart(all, story)).unwrap_or_default(),
+            Some(story) => {
+                let chart = rules.as_ref().map(|all| chart(all, story, mapping));
+                chart.unwrap_or_default()
+            }
             None => Chart::default(),
         };
         let listeners = story.as_ref().map(services::listeners).unwrap_or_default();

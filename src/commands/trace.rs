@@ -15,7 +15,7 @@ use crate::commands::services;
 use crate::host::signals::EndSignals;
 use crate::kernel::firewall;
 use crate::kernel::trace::{Tracer, chart};
-use crate::mapping::{Service, words};
+use crate::mapping::{MappingSet, Service, words};
 use crate::story::{Chart, Story, Teller};
 use crate::ui::Ui;
 use crate::ui::trace::{Told, Traced};
@@ -47,7 +47,7 @@ pub fn run(ui: &Ui, common: &Common, trace: &cli::Trace) -> Result {
         match watch.next().context("trace")? {
             Next::Stories(stories) => {
                 for story in stories.into_iter().take(wanted - told.len()) {
-                    told.push(tell(ui, story)?);
+                    told.push(tell(ui, story, &mapping)?);
                 }
             }
             Next::Interrupted => {
@@ -73,9 +73,10 @@ pub fn run(ui: &Ui, common: &Common, trace: &cli::Trace) -> Result {
 }
 
 /// With the chains and rules that it names, as they are in the kernel now.
-fn tell(ui: &Ui, story: Story) -> Result<Told> {
+fn tell(ui: &Ui, story: Story, mapping: &MappingSet) -> Result<Told> {
     // Without the text of its rules a story can be told all the same.
-    let chart = firewall::read().map_or_else(|_| Chart::default(), |all| chart(&all, &story));
+    let rules = firewall::read();
+    let chart = rules.map_or_else(|_| Chart::default(), |all| chart(&all, &story, mapping));
     let told = Told { listeners: services::listeners(&story), story, chart };
     ui.story(&told)?;
     Ok(told)

@@ -1,6 +1,6 @@
 //! What to do about the end of a story.
 
-use super::chart::{Chart, Opening};
+use super::chart::{Chart, Opening, Untraced};
 use super::event::Verdict;
 use super::event::{Said, Unreachable};
 use super::tale::{AnswerKind, Decision, Leg, Origin, Outcome, Passage, Story};
@@ -21,12 +21,16 @@ impl Story {
                 format!("let the answers pass in {}, ahead of what drops them", by.place)
             }
             Outcome::Ignored => self.silence(port),
-            Outcome::Lost => {
-                "look at what is not nftables: rules of iptables-legacy (`iptables-legacy-save`), \
-                 reverse path filtering (`sysctl net.ipv4.conf.all.rp_filter`), IPsec policies, \
-                 a queue whose program does not answer"
-                    .to_owned()
-            }
+            Outcome::Lost => chart.untraced.as_ref().map_or_else(
+                || {
+                    "look at what is not nftables: rules of iptables-legacy \
+                     (`iptables-legacy-save`), reverse path filtering (`sysctl \
+                     net.ipv4.conf.all.rp_filter`), IPsec policies, a queue whose program does not \
+                     answer"
+                        .to_owned()
+                },
+                beside,
+            ),
         })
     }
 
@@ -94,10 +98,15 @@ impl Story {
                 ),
                 None => format!("it was delivered to {reached}, and nothing came back"),
             },
-            Outcome::Lost => match self.last_place() {
-                Some(place) => format!("after {place}, and no rule of nftables says so"),
-                None => "before any chain of others, and no rule of nftables says so".to_owned(),
-            },
+            Outcome::Lost => {
+                let told = if self.answer.is_some() { "; the client was told" } else { "" };
+                match self.last_place() {
+                    Some(place) => format!("after {place}, and no rule of nftables says so{told}"),
+                    None => {
+                        format!("before any chain of others, and no rule of nftables says so{told}")
+                    }
+                }
+            }
         }
     }
 
@@ -159,5 +168,16 @@ impl Said {
             Verdict::Other(code) => format!("verdict {code}"),
             verdict => verdict.name().to_owned(),
         }
+    }
+}
+
+/// The kernel does not trace legacy iptables, but its rules can be read.
+fn beside(Untraced { text, opening }: &Untraced) -> String {
+    let Opening { owner, commands } = opening;
+    let commands: Vec<_> = commands.iter().map(|c| format!("`sudo {c}`")).collect();
+    let kept_out = format!("legacy iptables is not traced, but its rules keep it out: {text}");
+    match commands.is_empty() {
+        true => kept_out,
+        false => format!("{kept_out}; to let it in, with {owner}: {}", commands.join(", ")),
     }
 }

@@ -12,6 +12,17 @@ pub struct Chart {
     pub rules: BTreeMap<(Place, u64), Written>,
     /// What lets the connection past what decided against it, if that is known.
     pub opening: Option<Opening>,
+    /// The rule or policy of legacy iptables that keeps out connections like this one. The kernel
+    /// does not trace those.
+    pub untraced: Option<Untraced>,
+}
+
+/// What decides by its rules, and was not seen to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untraced {
+    /// Where it is, and as its owner wrote it.
+    pub text: String,
+    pub opening: Opening,
 }
 
 /// What to type so that connections like this one are let in.

@@ -338,7 +338,11 @@ impl Open {
             (Some(by), _, _) if refusal => Outcome::Rejected(by),
             (Some(by), _, _) => Outcome::Dropped(by),
             (None, Some(by), _) => Outcome::AnswerDropped(by),
-            (None, None, Some(_)) if refusal => Outcome::Refused,
+            (None, None, Some(_)) if refusal && (self.delivered || self.forwarded) => {
+                Outcome::Refused
+            }
+            // By something on its way that is not nftables.
+            (None, None, Some(_)) if refusal => Outcome::Lost,
             (None, None, Some(_)) => Outcome::Answered,
             (None, None, None) if self.forwarded => Outcome::Forwarded,
             (None, None, None) if self.delivered => Outcome::Ignored,

@@ -157,6 +157,29 @@ fn silence_is_told_from_loss() {
     );
 }
 
+/// A reset by something on the way, such as a rule of legacy iptables, is not the kernel's own: then
+/// the packet would have been delivered.
+#[test]
+fn a_refusal_before_it_is_delivered_is_not_for_want_of_a_listener() {
+    let mut world = World::new();
+    world.translated(1);
+    world.answer(2, RST_ACK);
+    let story = world.only();
+    assert_eq!(story.outcome, Outcome::Lost);
+    let chart = Chart::default();
+    assert!(story.ending(&chart, None).ends_with("the client was told"), "{story:?}");
+    assert!(story.advice(&chart).unwrap().contains("iptables-legacy-save"));
+    let commands = vec!["iptables-legacy -I INPUT 1 -j ACCEPT".to_owned()];
+    let opening = Opening { owner: "iptables-legacy", commands };
+    let untraced = Some(Untraced { text: "chain INPUT: policy drop".to_owned(), opening });
+    let advice = story.advice(&Chart { untraced, ..chart }).unwrap();
+    assert_eq!(
+        advice,
+        "legacy iptables is not traced, but its rules keep it out: chain INPUT: policy drop; to let \
+         it in, with iptables-legacy: `sudo iptables-legacy -I INPUT 1 -j ACCEPT`"
+    );
+}
+
 #[test]
 fn a_dropped_answer_is_no_answer() {
     let mut world = World::new();

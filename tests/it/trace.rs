@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -247,6 +248,38 @@ fn what_is_not_nftables_is_not_blamed_on_a_rule() {
     let story = story(&trace.wait().succeeds());
     assert_eq!(story["outcome"], "lost");
     assert!(story["help"].as_str().unwrap().contains("rp_filter"), "{story}");
+}
+
+/// The kernel traces no rules of legacy iptables; what they say is read all the same.
+#[test]
+fn a_rule_of_legacy_iptables_is_named_where_the_connection_is_lost() {
+    let world = World::new();
+    let (host, client) = (&world.host, &world.client);
+    host.apply("ports: { 80: 3000 }");
+    let _app = host.serve("app", 3000);
+    let iptables = |words: &str| {
+        let mut command = host.command("iptables-legacy");
+        command.args(words.split(' ')).output().is_ok_and(|output| output.status.success())
+    };
+    for target in ["DROP", "REJECT --reject-with tcp-reset"] {
+        if !iptables(&format!("-A INPUT -p tcp --dport 3000 -j {target}")) {
+            eprintln!("left out: there is no legacy iptables here");
+            return;
+        }
+        let trace = host.trace(&[]);
+        client.run(|| {
+            let to = "192.0.2.1:80".parse().unwrap();
+            let _ = std::net::TcpStream::connect_timeout(&to, Duration::from_millis(300));
+        });
+        let story = story(&trace.wait().succeeds());
+        assert_eq!(story["outcome"], "lost", "{story}");
+        let help = story["help"].as_str().unwrap();
+        assert!(help.contains("iptables-legacy table filter, chain INPUT, rule 1"), "{help}");
+        let (_, command) = help.split_once("`sudo iptables-legacy ").expect("what to type");
+        assert!(iptables(command.trim_end_matches('`')), "{help}");
+        assert!(client.tcp_ask("192.0.2.1:80").is_ok(), "{help}");
+        assert!(iptables("-F"));
+    }
 }
 
 #[test]
