@@ -142,8 +142,8 @@ def test_a_name_with_a_newline_is_refused_or_quoted(world):
     assert answer.failed == ["host6"]
     assert "cannot be the name of a rules file" in answer.last("host6")["msg"]
     # A rules file has no such port; were the line broken, it would have another mapping.
-    for port in ("80\n", "80: 81\n"):
-        answer = world.play([portmap(rules={"ports": {port: 3000}})], "-l", "host6")
+    for port, target in (("80\n", 3000), ("80: 81\n", 3000), ("80", "3000\n")):
+        answer = world.play([portmap(rules={"ports": {port: target}})], "-l", "host6")
         assert answer.failed == ["host6"], answer.text
         assert "\\n" in answer.last("host6")["msg"] or "not a" in answer.last("host6")["msg"]
 
