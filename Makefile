@@ -34,7 +34,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 .PHONY: help deps build-deps build built install uninstall apply demo test walk faults fuzz fuzz-corpus trust-report \
-        firewalls lint bench bench-deps dist deb rpm test-install test-boot test-packages test-ansible test-kernels check-arm64 test-big-endian test-memory supply clean
+        firewalls lint bench bench-deps dist deb rpm test-install test-boot test-recipes test-packages test-ansible test-kernels check-arm64 test-big-endian test-memory supply clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -196,6 +196,10 @@ test-boot: build-deps build $(HELLO) ## boot a Debian container and test restori
 	@packaging/deps.sh boot
 	$(SUDO) env TARGET="$(abspath $(TARGET))" tests/boot/run
 	$(SUDO) env TARGET="$(abspath $(TARGET))" tests/boot/guard
+
+test-recipes: build-deps build $(HELLO) ## follow the recipes of the README with the real programs (Debian, root)
+	@packaging/deps.sh boot
+	$(SUDO) env TARGET="$(abspath $(TARGET))" tests/recipes/run
 
 test-packages: deb rpm $(HELLO) test-install ## install, upgrade, remove and purge the packages (root)
 	@packaging/deps.sh boot
