@@ -1,3 +1,7 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
 use super::*;
 use crate::firewall::expr::{Data, Expr, Register, Verdict};
 use crate::firewall::xt::{AnyOf, Conntrack, Flags, Masked, Match, Ports, Side, Target};
@@ -282,6 +286,102 @@ fn cut_off_anywhere_it_is_read_or_refused() {
         let _ = read(&SAVED[..end], Family::Ip);
         let _ = read(&SAVED[end..], Family::Ip6);
         let _ = read(&SAVED[..end].replace(' ', "\" "), Family::Ip);
+    }
+}
+
+/// Words that mean something here, in any order.
+const WORDS: &[&str] = &[
+    "*filter",
+    "*nat",
+    "*raw",
+    "\n",
+    "\n",
+    "\n",
+    "COMMIT\n",
+    ":INPUT",
+    ":OUTPUT",
+    ":mine",
+    "ACCEPT",
+    "DROP",
+    "-",
+    "[0:0]",
+    "[",
+    "-A",
+    "INPUT",
+    "mine",
+    "!",
+    "-s",
+    "-d",
+    "10.0.0.0/8",
+    "::/0",
+    "-i",
+    "-o",
+    "eth+",
+    "+",
+    "-p",
+    "tcp",
+    "-f",
+    "-m",
+    "-j",
+    "-g",
+    "multiport",
+    "--dports",
+    "80,443:500",
+    ",",
+    "conntrack",
+    "--ctstate",
+    "NEW",
+    "state",
+    "mark",
+    "--mark",
+    "0x1/0xff",
+    "comment",
+    "--comment",
+    "\"",
+    "\"a b\"",
+    "\"\\",
+    "#",
+    "MARK",
+    "--set-xmark",
+    "REJECT",
+    "CT",
+    "--notrack",
+    "DNAT",
+    "RETURN",
+    "\0",
+    "é",
+    "65536",
+];
+
+proptest! {
+    /// It is read or refused, and what is read is judged and shown.
+    #[test]
+    fn any_words_are_read_or_refused(words in vec(select(WORDS), 0..60), begun in any::<bool>()) {
+        let head = "*filter\n:INPUT ACCEPT [0:0]\n:mine - [0:0]\n";
+        let text = format!("{}{}", if begun { head } else { "" }, words.join(" "));
+        for text in [format!("{text}\nCOMMIT\n"), text] {
+            if let Ok(tables) = read(&text, Family::Ip) {
+                for table in &tables {
+                    for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
+                        prop_assert!(!crate::firewall::text(table, rule).is_empty());
+                    }
+                }
+                judged(&text);
+            }
+        }
+    }
+
+    /// A comment is what was quoted, whatever it says.
+    #[test]
+    fn what_is_quoted_changes_nothing(comment in ".{0,40}") {
+        let quoted = comment.replace('\\', "\\\\").replace('"', "\\\"");
+        let rule = format!("-A INPUT -m comment --comment \"{quoted}\" -m tcp -j DROP");
+        let text = format!("*filter\n:INPUT ACCEPT [0:0]\n{rule}\nCOMMIT\n");
+        let tables = read(&text, Family::Ip).unwrap();
+        let rules = &tables[0].chains[0].rules;
+        prop_assert_eq!(rules.len(), 1);
+        prop_assert_eq!(&rules[0].exprs[0], &Expr::Match(Match::Comment(comment)));
+        prop_assert_eq!(judged(&text).answer, Answer::Blocks(How::Dropped));
     }
 }
 
