@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::unistd::{Uid, User};
-use rustix::fs::{self, Mode, OFlags};
+use rustix::fs::{self, Mode, OFlags, RawDir};
+use rustix::io::Errno;
 
 use crate::mapping::{Family, Port, Protocol};
 
@@ -120,19 +121,25 @@ fn owners(proc: &Path, mut inodes: Vec<u32>) -> HashMap<u32, Program> {
     // Those of which no other is to be looked for.
     let mut known = 0;
     let mut budget = DESCRIPTORS_MAX;
+    let mut buffer = Vec::with_capacity(4096);
     for pid in pids(proc) {
         let directory = proc.join(pid.to_string());
         // A process that has ended, or that this user may not look into.
         let Ok(open) = open_directory(&directory.join("fd")) else { continue };
-        let Ok(descriptors) = fs::Dir::read_from(&open) else { continue };
+        let mut descriptors = RawDir::new(&open, buffer.spare_capacity_mut());
         let mut name = None;
-        for descriptor in descriptors.flatten() {
+        while let Some(Ok(descriptor)) = descriptors.next() {
             if known == inodes.len() {
                 return found;
             }
             let Some(left) = budget.checked_sub(1) else { return found };
             budget = left;
-            let Some(inode) = socket(&open, descriptor.file_name()) else { continue };
+            let inode = match socket(&open, descriptor.file_name()) {
+                // What goes for one goes for all of the process.
+                Err(Errno::ACCESS | Errno::PERM) => break,
+                inode => inode.ok().flatten(),
+            };
+            let Some(inode) = inode else { continue };
             let is_known = found.get(&inode).is_some_and(|program| program.pid != 1);
             if is_known || inodes.binary_search(&inode).is_err() {
                 continue;
@@ -152,11 +159,15 @@ fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
 
 /// The inode of the socket that a descriptor is. By its name in the open directory: there may be ten
 /// thousand, and a path takes the kernel longer to walk than what it finds takes to be read.
-fn socket(directory: &OwnedFd, name: &CStr) -> Option<u32> {
+fn socket(directory: &OwnedFd, name: &CStr) -> rustix::io::Result<Option<u32>> {
+    // `.` and `..`
+    if name.to_bytes().starts_with(b".") {
+        return Ok(None);
+    }
     // Enough for `socket:[4294967295]`; what is longer is something else.
     let mut target = [0; 32];
-    let length = fs::readlinkat_raw(directory, name, &mut target).ok()?;
-    socket_inode(std::str::from_utf8(&target[..length]).ok()?)
+    let length = fs::readlinkat_raw(directory, name, &mut target)?;
+    Ok(std::str::from_utf8(&target[..length]).ok().and_then(socket_inode))
 }
 
 /// In ascending order.
