@@ -160,7 +160,7 @@ $kernel_table
 
 ## Units of systemd
 
-What a service could do that it has no need for, as \`systemd-analyze security\` of systemd $(systemd-analyze --version | sed -n 's/^systemd \([0-9]*\).*/\1/p') counts it without booting. \`make test-boot\` runs the units as they are.
+What a service could do that it has no need for, as \`systemd-analyze security\` of systemd $(systemd-analyze --version | sed -n 's/^systemd \([0-9]*\).*/\1/p') counts it without booting. \`make test-boot\` boots a machine with those of portmap and the example \`app-run\`; a test lets systemd verify the other one.
 
 $units
 
