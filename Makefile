@@ -147,7 +147,7 @@ faults: deps ## let every system call of every command fail once, or be its last
 	PORTMAP_FAULTS=$(or $(FAULTS),all) PORTMAP_RECORDS=$(abspath tests/records) \
 	  packaging/private.sh cargo test --locked --test it faults:: -- --nocapture
 
-# FUZZ_SECONDS for each target, 60 if it is not given.
+# FUZZ_SECONDS for each target, 60 if it is not given; FUZZ_JOBS at a time, 1 if not given.
 fuzz: build-deps ## feed random bytes to everything that reads (cargo-fuzz; writes a record)
 	fuzz/run
 
