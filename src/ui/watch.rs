@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 
 use super::counted::counted;
 use super::escape::visible;
@@ -100,13 +101,19 @@ impl Watch<'_> {
         };
         self.is_first = false;
         match shown {
-            // A reader that has gone away wants no more.
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(Next::End),
+            Err(e) if self.is_left_alone(&e) => return Ok(Next::End),
             shown => shown.context("print the result")?,
         }
         // After a look that took longer than the interval, no look is made up for.
         self.due = (self.due + self.interval).max(Instant::now());
         self.wait()
+    }
+
+    /// Whether a reader has gone away, and wants no more: of a pipe, or of a terminal that has hung
+    /// up before its SIGHUP was heard.
+    fn is_left_alone(&self, error: &io::Error) -> bool {
+        error.kind() == io::ErrorKind::BrokenPipe
+            || self.screen.is_some() && error.raw_os_error() == Some(Errno::EIO as i32)
     }
 
     fn wait(&mut self) -> Result<Next> {
