@@ -81,6 +81,7 @@ impl Ui {
     pub fn probe_plan(&self, plan: &Plan<'_>) -> Done<()> {
         let Plan { services, networks, paths, .. } = plan;
         let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
+        self.gap()?;
         self.say(format_args!(
             "This makes {paths} real connections to {}: from this machine, and from a network \
              namespace of its own with {}, joined by the interface {}. A program that answers will \
