@@ -53,8 +53,9 @@ pub fn foresee(changes: &[Change<'_>], facts: &Facts) -> Vec<Finding> {
 
 /// Each comparison is a walk through all rules.
 fn not_compared(passed_over: usize) -> Finding {
+    let mappings = if passed_over == 1 { "mapping" } else { "mappings" };
     let summary = format!(
-        "of {passed_over} more new mappings it was not looked at whether others translate the same \
+        "of {passed_over} more new {mappings} it was not looked at whether others translate the same \
          ports"
     );
     Finding::new(Code::OtherNat, Severity::Note, summary)

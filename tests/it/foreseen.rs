@@ -144,6 +144,11 @@ fn a_rule_of_another_program_for_the_same_port_is_foreseen() {
     assert_eq!(foreseen(host, "81: 3000"), [""; 0]);
     assert_eq!(foreseen(host, "80/udp: 3000"), [""; 0]);
     assert_eq!(foreseen(host, "80: { to: 3000, families: ipv6 }"), [""; 0]);
+    // Of more than can be compared, that is said.
+    assert_eq!(foreseen(host, "600-663: 6000-6063"), ["nobody-listens"]);
+    assert_eq!(foreseen(host, "600-664: 6000-6064"), ["nobody-listens", "other-nat"]);
+    let many = host.portmap(["plan", "600-664:6000-6064"]).run().succeeds();
+    many.says("note: of 1 more new mapping it was not looked at");
     let said = host.portmap(["apply", "80:3000"]).run().succeeds();
     let said =
         said.says("portmap comes before a rule of docker: table ip nat, chain DOCKER, rule 1");
