@@ -10,6 +10,9 @@ pub mod rules;
 pub mod stage;
 
 use std::env;
+use std::iter;
+use std::num::NonZero;
+use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
@@ -24,10 +27,11 @@ use crate::support::chance::count_and_seed;
 use crate::support::record::record;
 use crate::support::wait_until;
 
-/// So many steps of one host, then another one is walked over.
+/// So many steps of one host, then another one is walked over. As many at a time as there are
+/// processors.
 const STEPS_OF_A_HOST: usize = 500;
 
-const STEPS: usize = 200;
+const STEPS: usize = 1000;
 
 /// The calls before which a command is killed, and how many of each it may make first.
 const KILLED_AT: [&str; 10] = [
@@ -291,22 +295,38 @@ fn asked_for() -> (usize, u64) {
     count_and_seed(env::var("PORTMAP_WALK").ok().as_deref(), STEPS)
 }
 
+/// The seed of each host, and how far it is walked over. The first is walked by the seed that was
+/// asked for, so that what fails can be walked again alone.
+fn hosts(steps: usize, seed: u64) -> Vec<(u64, usize)> {
+    let mut dice = Dice::new(seed);
+    let lengths = (0..steps).step_by(STEPS_OF_A_HOST).map(|at| STEPS_OF_A_HOST.min(steps - at));
+    let seeds = iter::once(seed).chain(iter::repeat_with(|| dice.next()));
+    seeds.zip(lengths).collect()
+}
+
+/// Returns how often somebody connected.
+fn walk_over(seed: u64, steps: usize) -> usize {
+    let mut walk = Walk::new(seed);
+    (0..steps).for_each(|_| walk.step());
+    walk.stage.connections()
+}
+
 #[test]
 fn a_random_walk() {
     let (steps, seed) = asked_for();
-    let (start, mut connections, mut taken) = (Instant::now(), 0, 0);
-    let mut seed_of_host = seed;
-    while taken < steps {
-        let mut walk = Walk::new(seed_of_host);
-        for _ in 0..STEPS_OF_A_HOST.min(steps - taken) {
-            walk.step();
-            taken += 1;
-        }
-        connections += walk.stage.connections();
-        seed_of_host = walk.dice.next();
-    }
+    let start = Instant::now();
+    let hosts = Mutex::new(hosts(steps, seed).into_iter());
+    let worker = || {
+        let next = || hosts.lock().unwrap().next();
+        iter::from_fn(next).map(|(seed, steps)| walk_over(seed, steps)).sum::<usize>()
+    };
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    let connections: usize = thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
     let seconds = start.elapsed().as_secs();
-    let counts = [("steps", taken), ("connections", connections), ("seconds", seconds as usize)];
+    let counts = [("steps", steps), ("connections", connections), ("seconds", seconds as usize)];
     record("walk", &counts);
-    println!("{taken} steps, {connections} connections, {seconds} s, seed {seed}");
+    println!("{steps} steps, {connections} connections, {seconds} s, seed {seed}");
 }
