@@ -19,7 +19,8 @@ pub struct Connection {
     pub target: Option<Port>,
 }
 
-/// Who connects.
+/// Who connects. By TCP, its port is none that only root may take, as other systems choose it too
+/// (RFC 6056, section 3.2); by other protocols a client may well use the server's own (NTP).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Client {
     /// A program of this host.
@@ -129,6 +130,9 @@ pub const DESTINATION_PORT: usize = 2;
 /// Of the TCP header.
 pub const TCP_FLAGS: usize = 13;
 
+/// `PROT_SOCK` of the kernel's `include/net/sock.h`: what `ip_unprivileged_port_start` is at first.
+const FIRST_UNPRIVILEGED: u16 = 1024;
+
 /// Where the addresses are in the network header: source, destination, and their length.
 pub const fn address_fields(ipv6: bool) -> (usize, usize, usize) {
     if ipv6 { (8, 24, 16) } else { (12, 16, 4) }
@@ -158,6 +162,10 @@ impl Headers {
             _ => connection.service.port,
         };
         transport[port..port + 2].copy_from_slice(&exactly(&server.get().to_be_bytes()));
+        if protocol == Protocol::Tcp {
+            let client = SOURCE_PORT + DESTINATION_PORT - port;
+            transport[client] = Byte::one_of((FIRST_UNPRIVILEGED >> 8) as u8..=u8::MAX);
+        }
         Self { network, transport }
     }
 }

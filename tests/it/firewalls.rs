@@ -271,6 +271,33 @@ fn the_deciding_rule_is_named_and_its_remedy_works() {
     }
 }
 
+/// In input the packet has port 3000 already, and answers to clients of this host have the
+/// client's, which is none of root's.
+#[test]
+fn a_rule_for_the_port_that_is_mapped_comes_too_late() {
+    let (world, _app) = serving();
+    world.host.nft_script(
+        "table inet fw {
+            chain input { type filter hook input priority 0; tcp dport { 80, 443 } drop
+            }
+        }",
+    );
+    for way in WAYS.into_iter().filter(|way| way.protocol == Protocol::Tcp) {
+        assert_eq!(judged(&world, way).answer, Answer::Accepts, "{way:?}");
+        assert!(way.is_served(&world, ANSWERED), "{way:?}");
+    }
+    world.host.nft_script(&format!("flush ruleset\n{OURS}"));
+    world.host.nft_script(
+        "table inet fw {
+            chain out { type filter hook output priority 0; tcp dport 1024-65535 drop
+            }
+        }",
+    );
+    let way = WAYS[0];
+    assert!(matches!(judged(&world, way).answer, Answer::Blocks(_)));
+    assert!(!way.is_served(&world, SILENT));
+}
+
 #[test]
 fn the_remedy_is_in_the_words_of_the_owner() {
     let (world, _app) = serving();
