@@ -72,8 +72,9 @@ pub struct Log {
     work: usize,
 }
 
-/// Rules that may be evaluated for one connection: enough for any ruleset that a kernel bears.
-const MOST_WORK: usize = 2_000_000;
+/// Rules that may be evaluated for one connection: enough for any list of a hundred thousand. Chains
+/// that jump to others several times, and these again, come to more than can be waited for.
+const MOST_WORK: usize = 500_000;
 /// `NFT_JUMP_STACK_SIZE`
 const DEEPEST: usize = 16;
 

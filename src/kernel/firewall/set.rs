@@ -19,6 +19,8 @@ const CATCH_ALL: u32 = 0x2;
 const NFTA_SET_DESC_CONCAT: u16 = 2;
 const NFTA_SET_FIELD_LEN: u16 = 1;
 const NFTA_SET_ELEM_KEY_END: u16 = 10;
+/// `NFT_DATA_VALUE_MAXLEN`, in bytes: for keys, their fields and what a map has for them.
+const LONGEST: u32 = 64;
 
 /// An element as it was dumped.
 struct Raw {
@@ -69,7 +71,7 @@ fn definition(attrs: Attrs) -> Result<(String, Set), Malformed> {
         let list = Attrs(desc).find(NFTA_SET_DESC_CONCAT)?;
         for field in list.into_iter().flat_map(Attrs) {
             let len = Attrs(field?.1).find(NFTA_SET_FIELD_LEN)?.ok_or(Malformed)?;
-            fields.push(be_u32(len)? as usize);
+            fields.push(bounded(be_u32(len)?)?);
         }
     }
     let set = Set {
@@ -78,11 +80,15 @@ fn definition(attrs: Attrs) -> Result<(String, Set), Malformed> {
         intervals: flags & SET_INTERVAL != 0,
         fields: if fields.len() > 1 { fields } else { Vec::new() },
         key_type: number(NFTA_SET_KEY_TYPE)?,
-        key_len: number(NFTA_SET_KEY_LEN)? as usize,
-        data_len: number(NFTA_SET_DATA_LEN)? as usize,
+        key_len: bounded(number(NFTA_SET_KEY_LEN)?)?,
+        data_len: bounded(number(NFTA_SET_DATA_LEN)?)?,
         ..Set::default()
     };
     Ok((name, set))
+}
+
+fn bounded(len: u32) -> Result<usize, Malformed> {
+    if len <= LONGEST { Ok(len as usize) } else { Err(Malformed) }
 }
 
 fn element_of(bytes: &[u8]) -> Result<Raw, Malformed> {
@@ -154,9 +160,27 @@ fn before(mut key: Vec<u8>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::netlink::wire::Writer;
 
     fn raw(key: &[u8], ends: bool) -> Raw {
         Raw { key: key.to_vec(), key_end: None, data: None, ends, catch_all: false }
+    }
+
+    /// What is shown of a rule walks over all of a key, and a map's unknown data is made room for.
+    #[test]
+    fn lengths_that_no_set_has_are_not_taken() {
+        let with = |attribute: u16, len: u32| {
+            let mut writer = Writer::with_capacity(64);
+            writer.attr_str(NFTA_SET_NAME, "set");
+            writer.attr_u32(attribute, len);
+            definition(Attrs(&writer.bytes)).map(|(_, set)| (set.key_len, set.data_len))
+        };
+        assert_eq!(with(NFTA_SET_KEY_LEN, 64).unwrap(), (64, 0));
+        assert_eq!(with(NFTA_SET_DATA_LEN, 16).unwrap(), (0, 16));
+        for attribute in [NFTA_SET_KEY_LEN, NFTA_SET_DATA_LEN] {
+            assert!(with(attribute, 65).is_err());
+            assert!(with(attribute, u32::MAX).is_err());
+        }
     }
 
     #[test]
