@@ -34,14 +34,16 @@ unsafe_in() {
 }
 
 fuzzing() {
-    missing fuzz && return
-    echo "Taken on commit $(field fuzz commit) by \`make fuzz\`."
-    echo
-    echo "| target | executions | edges | seconds |"
-    echo "|---|---|---|---|"
-    sed -n 's/^ *"\([a-z]*\)": { "executions": \([0-9]*\), "edges": \([0-9]*\), "seconds": \([0-9]*\) }.*/\1 \2 \3 \4/p' \
-        "$records/fuzz.json" | while read -r target executions edges seconds; do
-        echo "| $target | $(thousands "$executions") | $(thousands "$edges") | $(thousands "$seconds") |"
+    local record target
+    if ! ls "$records"/fuzz-*.json >/dev/null 2>&1; then
+        echo 'There is no record yet: `make fuzz` writes one for each target.'
+        return
+    fi
+    echo "| target | executions | edges | seconds | on commit |"
+    echo "|---|---|---|---|---|"
+    for record in "$records"/fuzz-*.json; do
+        target=$(basename "$record" .json)
+        echo "| ${target#fuzz-} | $(thousands "$(field "$target" executions)") | $(thousands "$(field "$target" edges)") | $(thousands "$(field "$target" seconds)") | $(field "$target" commit) |"
     done
 }
 
