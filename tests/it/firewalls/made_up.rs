@@ -228,6 +228,8 @@ fn case(world: &World, text: &str, load: Load, counts: &mut Counts) -> TestCaseR
         counts.refused += 1;
         return Ok(());
     }
+    // A client's port may be one of an earlier flow, which was let in and is not new any more.
+    world.host.conntrack(&["-F"]);
     let rulesets = read(&world.host);
     for way in WAYS {
         let judged = judge(&rulesets, &way.connection());
