@@ -26,6 +26,9 @@ const DORMANT: u32 = 1;
 /// `NFTA_DEVICE_NAME`
 const DEVICE_NAME: u16 = 1;
 
+/// `NFT_DATA_VALUE_MAXLEN`, in bytes: of data in registers, keys of sets, and what maps have for them.
+const LONGEST: u32 = 64;
+
 /// Tables by family and name.
 type Tables = BTreeMap<(u8, String), Table>;
 
@@ -44,6 +47,10 @@ pub fn read() -> Result<Rulesets, Error> {
         false => BTreeMap::new(),
     };
     Ok(Rulesets { tables, unread, devices })
+}
+
+fn bounded(len: u32) -> Result<usize, Malformed> {
+    if len <= LONGEST { Ok(len as usize) } else { Err(Malformed) }
 }
 
 /// The rules of nftables, if somebody else has a chain that can change where connections to this

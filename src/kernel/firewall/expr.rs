@@ -2,6 +2,7 @@
 
 use nix::libc;
 
+use super::bounded;
 use crate::firewall::expr::{
     Base, Bits, Data, Expr, Field, OptionKind, Register, Translation, Verdict,
 };
@@ -37,8 +38,13 @@ impl<'a> Parts<'a> {
         be_u32(self.bytes(attribute)?).ok()
     }
 
-    fn size(self, attribute: u16) -> Option<usize> {
+    fn offset(self, attribute: u16) -> Option<usize> {
         self.number(attribute).map(|number| number as usize)
+    }
+
+    /// Of data in registers.
+    fn length(self, attribute: u16) -> Option<usize> {
+        bounded(self.number(attribute)?).ok()
     }
 
     fn text(self, attribute: u16) -> Option<String> {
@@ -122,8 +128,8 @@ fn read(name: &str, p: Parts) -> Option<Expr> {
         "byteorder" => Expr::Byteorder {
             source: p.data_register(1)?,
             dest: p.data_register(2)?,
-            len: p.size(4)?,
-            size: p.size(5)?,
+            len: p.length(4)?,
+            size: p.length(5)?,
         },
         "cmp" => Expr::Compare {
             source: p.data_register(NFTA_CMP_SREG)?,
@@ -163,7 +169,7 @@ fn payload(p: Parts) -> Option<Expr> {
         PAYLOAD_TRANSPORT => Base::Transport,
         _ => Base::Other,
     };
-    let (offset, len) = (p.size(NFTA_PAYLOAD_OFFSET)?, p.size(NFTA_PAYLOAD_LEN)?);
+    let (offset, len) = (p.offset(NFTA_PAYLOAD_OFFSET)?, p.length(NFTA_PAYLOAD_LEN)?);
     let field = Field { base, offset, len };
     Some(match p.data_register(NFTA_PAYLOAD_DREG) {
         Some(dest) => Expr::Payload { dest, field },
@@ -179,7 +185,7 @@ fn bitwise(p: Parts) -> Option<Expr> {
     Some(Expr::Bitwise {
         source: p.data_register(NFTA_BITWISE_SREG)?,
         dest: p.data_register(NFTA_BITWISE_DREG)?,
-        len: p.size(NFTA_BITWISE_LEN)?,
+        len: p.length(NFTA_BITWISE_LEN)?,
         bits,
     })
 }
@@ -218,7 +224,7 @@ fn other(name: &str, p: Parts) -> Option<Expr> {
                 _ => OptionKind::Transport,
             };
             let presence = p.number(5).unwrap_or(0) & 1 != 0;
-            Expr::Option { dest: p.data_register(1)?, kind, length: p.size(4)?, presence }
+            Expr::Option { dest: p.data_register(1)?, kind, length: p.length(4)?, presence }
         }
         "numgen" => varying("on chance (numgen)", p.data_register(1)?, 4, false),
         "hash" => varying("on the client's address or port (hash)", p.data_register(2)?, 4, false),
@@ -260,4 +266,26 @@ fn object(p: Parts) -> Option<Expr> {
         9 => Expr::Neutral("ct expectation set"),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::netlink::wire::Writer;
+
+    /// What is loaded is made room for, known or not.
+    #[test]
+    fn what_does_not_fit_into_the_registers_is_not_understood() {
+        let payload = |len: u32| {
+            let mut writer = Writer::with_capacity(64);
+            writer.attr_u32(NFTA_PAYLOAD_BASE, PAYLOAD_NETWORK);
+            writer.attr_u32(NFTA_PAYLOAD_OFFSET, 12);
+            writer.attr_u32(NFTA_PAYLOAD_LEN, len);
+            writer.attr_u32(NFTA_PAYLOAD_DREG, 1);
+            read("payload", Parts(Attrs(&writer.bytes)))
+        };
+        assert!(matches!(payload(64), Some(Expr::Payload { .. })));
+        assert_eq!(payload(65), None);
+        assert_eq!(payload(u32::MAX), None);
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nix::libc;
 
-use super::{Tables, dump, expr, table};
+use super::{Tables, bounded, dump, expr, table};
 use crate::firewall::expr::Data;
 use crate::firewall::{Element, Set};
 use crate::kernel::Error;
@@ -19,8 +19,6 @@ const CATCH_ALL: u32 = 0x2;
 const NFTA_SET_DESC_CONCAT: u16 = 2;
 const NFTA_SET_FIELD_LEN: u16 = 1;
 const NFTA_SET_ELEM_KEY_END: u16 = 10;
-/// `NFT_DATA_VALUE_MAXLEN`, in bytes: for keys, their fields and what a map has for them.
-const LONGEST: u32 = 64;
 
 /// An element as it was dumped.
 struct Raw {
@@ -85,10 +83,6 @@ fn definition(attrs: Attrs) -> Result<(String, Set), Malformed> {
         ..Set::default()
     };
     Ok((name, set))
-}
-
-fn bounded(len: u32) -> Result<usize, Malformed> {
-    if len <= LONGEST { Ok(len as usize) } else { Err(Malformed) }
 }
 
 fn element_of(bytes: &[u8]) -> Result<Raw, Malformed> {
