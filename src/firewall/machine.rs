@@ -147,7 +147,23 @@ struct Run<'a> {
     table: usize,
     moment: Moment<'a>,
     passed: Passed,
+    /// For each chain that was jumped to.
+    visits: HashMap<usize, Vec<Visit>>,
 }
+
+/// What came of a chain for a packet of which so much was known. The next jump to it comes to the
+/// same: without this, chains that jump to others twice, and these again, double the work each time.
+#[derive(Clone)]
+struct Visit {
+    before: State,
+    after: Option<State>,
+    /// The first that it ended in, if it did.
+    block: Option<Block>,
+    accept: Option<Block>,
+}
+
+/// Visits of a chain that are kept, each to be compared with: a packet changes rarely on its way.
+const VISITS_MAX: usize = 8;
 
 /// What comes of a rule.
 struct Ran {
@@ -177,7 +193,7 @@ impl<'a> Machine<'a> {
     ) -> Passed {
         self.log.bases.push((table, chain));
         self.log.run = self.log.bases.len();
-        let mut run = Run { table, moment, passed: Passed::default() };
+        let mut run = Run { table, moment, passed: Passed::default(), visits: HashMap::new() };
         if let Some(state) = self.chain(&mut run, chain, state, 0) {
             let spot = Spot { table, chain, rule: None };
             match base.drops {
@@ -274,12 +290,33 @@ impl<'a> Machine<'a> {
     ) -> Option<State> {
         let target = self.names[run.table].get(name).copied();
         match target.filter(|_| depth < DEEPEST && !self.log.is_exhausted()) {
-            Some(chain) => self.chain(run, chain, state, depth + 1),
+            Some(chain) => self.visit(run, chain, state, depth + 1),
             None => {
                 let why = End::Anything(format!("jumps to chain {name}, which is not there"));
                 self.end(run, spot, why, state, depth).0
             }
         }
+    }
+
+    /// The chain, unless it is known already what comes of it.
+    fn visit(&mut self, run: &mut Run, chain: usize, state: State, depth: usize) -> Option<State> {
+        let visits = run.visits.get(&chain).into_iter().flatten();
+        if let Some(visit) = visits.into_iter().find(|visit| visit.before == state).cloned() {
+            // Whoever jumps here leads to it as well.
+            visit.block.into_iter().for_each(|block| self.log.block(block));
+            self.log.accepts.extend(visit.accept);
+            return visit.after;
+        }
+        let before = state.clone();
+        let (blocks, accepts) = (self.log.blocks.len(), self.log.accepts.len());
+        let after = self.chain(run, chain, state, depth);
+        let block = self.log.blocks.get(blocks).cloned();
+        let accept = self.log.accepts.get(accepts).cloned();
+        let visits = run.visits.entry(chain).or_default();
+        if visits.len() < VISITS_MAX {
+            visits.push(Visit { before, after: after.clone(), block, accept });
+        }
+        after
     }
 
     fn rule(&mut self, run: &Run, rule: &Rule, mut state: State) -> Ran {
@@ -386,4 +423,41 @@ fn note_queue(ends: &[End], why: &mut Option<Why>) {
 /// The base chain of a chain that is one.
 pub fn base(chain: &Chain) -> Option<&BaseChain> {
     chain.base.as_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::connection::{Client, Connection};
+    use super::super::tables::Family;
+    use super::super::{Answer, judge, legacy};
+    use super::*;
+    use crate::mapping::{Port, Protocol, Service};
+
+    /// Fifteen chains, of which each jumps to the next four times.
+    fn ladder(rule: &str) -> Rulesets {
+        let chains: String = (0..15).map(|n| format!(":c{n} - [0:0]\n")).collect();
+        let jumps = |n| format!("-A c{n} -j c{}\n", n + 1).repeat(4);
+        let jumps: String = (0..14).map(jumps).collect();
+        let text = format!(
+            "*filter\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n{chains}-A INPUT -j c0\n{jumps}\
+             -A c14 {rule}\nCOMMIT\n"
+        );
+        let tables = legacy::read(&text, Family::Ip).unwrap();
+        Rulesets { tables, ..Rulesets::default() }
+    }
+
+    #[test]
+    fn what_comes_of_a_chain_is_found_once() {
+        let connection = Connection {
+            client: Client::Here,
+            address: "192.0.2.1".parse().unwrap(),
+            service: Service { protocol: Protocol::Tcp, port: Port::new(80).unwrap() },
+            target: Port::new(3000),
+        };
+        let answer = |rule: &str| judge(&ladder(rule), &connection).answer;
+        assert_eq!(answer("-p tcp -m tcp --dport 3000 -j DROP"), Answer::Blocks(How::Dropped));
+        assert_eq!(answer("-p tcp -m tcp --dport 22 -j DROP"), Answer::Accepts);
+        let limited = answer("-p tcp -m tcp --dport 3000 -m limit --limit 1/sec -j DROP");
+        assert_eq!(limited, Answer::CannotTell);
+    }
 }
