@@ -51,11 +51,11 @@ mod tests {
         let mut bytes = [0; 4096];
         let length = log.recv(&mut bytes).unwrap();
         let expected = format!("<29>portmap[{}]: a\\nb \\u{{1b}}[31m", std::process::id());
-        assert_eq!(str::from_utf8(&bytes[..length]).unwrap(), expected);
+        assert_eq!(std::str::from_utf8(&bytes[..length]).unwrap(), expected);
         // Far more than a socket's queue takes (net.unix.max_dgram_qlen).
         let long = "日".repeat(5000);
         (0..2000).for_each(|_| notice(&socket, &long));
         let length = log.recv(&mut bytes).unwrap();
-        assert!(length < 1100 && str::from_utf8(&bytes[..length]).unwrap().ends_with('…'));
+        assert!(length < 1100 && std::str::from_utf8(&bytes[..length]).unwrap().ends_with('…'));
     }
 }

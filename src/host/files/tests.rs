@@ -219,11 +219,8 @@ fn root_refuses_what_belongs_to_others() {
 #[test]
 fn a_pipe_of_the_shell_is_read() {
     use std::io::Write;
-    use std::os::fd::OwnedFd;
-    let (reader, mut writer) = io::pipe().expect("pipe");
-    writer.write_all(b"ports:").expect("write");
-    drop(writer);
-    let reader = OwnedFd::from(reader);
+    let (reader, writer) = nix::unistd::pipe().expect("pipe");
+    File::from(writer).write_all(b"ports:").expect("write");
     let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));
     assert_eq!(names(&gather(&[path], root())), ["ports:"]);
 }
