@@ -524,7 +524,11 @@ fn a_supervisor_has_one_privilege_and_nothing_else() {
     open.sort();
     let [null @ .., line] = &open[..] else { panic!("{open:?}") };
     assert!(line.to_str().unwrap().starts_with("socket:["), "{open:?}");
-    assert_eq!((null.len(), null.iter().all(|file| file == "/dev/null")), (3, true), "{open:?}");
+    assert_eq!(
+        (null.len(), null.iter().all(|file| file.as_os_str() == "/dev/null")),
+        (3, true),
+        "{open:?}"
+    );
 
     // What is meant for the command and its group does not reach it.
     for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGTERM] {
