@@ -14,6 +14,8 @@ rm -rf "$out"
 mkdir -p "$out/SOURCES"
 cp "$archive" "$out/SOURCES"
 tar -xOf "$archive" "$name/packaging/rpm/portmap-nft.spec" >"$out/SOURCES/portmap-nft.spec"
+# The source package has them with their modes, which the umask gave.
+chmod 644 "$out"/SOURCES/*
 
 # A machine that does not consist of RPMs, like Debian, has neither a database to
 # look up build dependencies in, nor a distribution's macros.
