@@ -300,8 +300,8 @@ impl<'a> Machine<'a> {
 
     /// The chain, unless it is known already what comes of it.
     fn visit(&mut self, run: &mut Run, chain: usize, state: State, depth: usize) -> Option<State> {
-        let visits = run.visits.get(&chain).into_iter().flatten();
-        if let Some(visit) = visits.into_iter().find(|visit| visit.before == state).cloned() {
+        let mut visits = run.visits.get(&chain).into_iter().flatten();
+        if let Some(visit) = visits.find(|visit| visit.before == state).cloned() {
             // Whoever jumps here leads to it as well.
             visit.block.into_iter().for_each(|block| self.log.block(block));
             self.log.accepts.extend(visit.accept);
