@@ -1,7 +1,10 @@
 //! Which processes have a socket open.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
+
+use super::descriptors;
 
 /// A process, as it names itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,10 +28,9 @@ pub fn holders(address: u32) -> Vec<Process> {
 /// The processes that have the socket with this inode open, by number; as far as that can be told,
 /// as above.
 pub fn holders_of_inode(inode: u64) -> Vec<Process> {
-    let link = format!("socket:[{inode}]");
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut pids: Vec<u32> = pids.filter(|pid| has_open(*pid, &link)).collect();
+    let mut pids: Vec<u32> = pids.filter(|pid| has_open(*pid, inode)).collect();
     pids.sort_unstable();
     let process = |pid| Process { pid, name: name(pid) };
     pids.into_iter().map(process).collect()
@@ -57,12 +59,15 @@ fn inode(sockets: &str, address: u32) -> Option<u64> {
 }
 
 /// A descriptor may be copied and closed between the listing and the look at it: then once more.
-fn has_open(pid: u32, link: &str) -> bool {
+fn has_open(pid: u32, inode: u64) -> bool {
     let look = || {
-        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let links: Vec<_> = open.map(|entry| fs::read_link(entry.path())).collect();
-        let found = links.iter().flatten().any(|to| to == Path::new(link));
-        (found, links.iter().any(Result::is_err))
+        let (mut found, mut missed) = (false, false);
+        descriptors::each(Path::new(&format!("/proc/{pid}")), |socket| {
+            missed |= socket.is_err();
+            found = socket.is_ok_and(|socket| socket.map(u64::from) == Some(inode));
+            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        (found, missed)
     };
     match look() {
         (false, true) => look().0,

@@ -1,15 +1,14 @@
 //! Sockets that wait for clients, and whose they are.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::CStr;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use nix::unistd::{Uid, User};
-use rustix::fs::{self, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
+use super::descriptors;
 use crate::mapping::{Family, Port, Protocol};
 
 /// A socket that waits for clients: a listening one, or one of UDP that is not connected.
@@ -121,53 +120,33 @@ fn owners(proc: &Path, mut inodes: Vec<u32>) -> HashMap<u32, Program> {
     // Those of which no other is to be looked for.
     let mut known = 0;
     let mut budget = DESCRIPTORS_MAX;
-    let mut buffer = Vec::with_capacity(4096);
     for pid in pids(proc) {
         let directory = proc.join(pid.to_string());
-        // A process that has ended, or that this user may not look into.
-        let Ok(open) = open_directory(&directory.join("fd")) else { continue };
-        let mut descriptors = RawDir::new(&open, buffer.spare_capacity_mut());
         let mut name = None;
-        while let Some(Ok(descriptor)) = descriptors.next() {
-            if known == inodes.len() {
-                return found;
+        descriptors::each(&directory, |socket| {
+            if known == inodes.len() || budget == 0 {
+                return ControlFlow::Break(());
             }
-            let Some(left) = budget.checked_sub(1) else { return found };
-            budget = left;
-            let inode = match socket(&open, descriptor.file_name()) {
+            budget -= 1;
+            let inode = match socket {
+                Ok(Some(inode)) => inode,
                 // What goes for one goes for all of the process.
-                Err(Errno::ACCESS | Errno::PERM) => break,
-                inode => inode.ok().flatten(),
+                Err(Errno::ACCESS | Errno::PERM) => return ControlFlow::Break(()),
+                _ => return ControlFlow::Continue(()),
             };
-            let Some(inode) = inode else { continue };
             let is_known = found.get(&inode).is_some_and(|program| program.pid != 1);
-            if is_known || inodes.binary_search(&inode).is_err() {
-                continue;
+            if !is_known && inodes.binary_search(&inode).is_ok() {
+                known += usize::from(pid != 1);
+                let name = name.get_or_insert_with(|| program_name(&directory));
+                found.insert(inode, Program { pid, name: name.clone() });
             }
-            known += usize::from(pid != 1);
-            let name = name.get_or_insert_with(|| program_name(&directory));
-            found.insert(inode, Program { pid, name: name.clone() });
+            ControlFlow::Continue(())
+        });
+        if known == inodes.len() || budget == 0 {
+            break;
         }
     }
     found
-}
-
-fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    fs::open(path, flags, Mode::empty())
-}
-
-/// The inode of the socket that a descriptor is. By its name in the open directory: there may be ten
-/// thousand, and a path takes the kernel longer to walk than what it finds takes to be read.
-fn socket(directory: &OwnedFd, name: &CStr) -> rustix::io::Result<Option<u32>> {
-    // `.` and `..`
-    if name.to_bytes().starts_with(b".") {
-        return Ok(None);
-    }
-    // Enough for `socket:[4294967295]`; what is longer is something else.
-    let mut target = [0; 32];
-    let length = fs::readlinkat_raw(directory, name, &mut target)?;
-    Ok(std::str::from_utf8(&target[..length]).ok().and_then(socket_inode))
 }
 
 /// In ascending order.
@@ -183,11 +162,6 @@ fn program_name(directory: &Path) -> String {
     let name = std::fs::read(directory.join("comm")).unwrap_or_default();
     let name = String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned();
     if name.is_empty() { "?".to_owned() } else { name }
-}
-
-/// Of `socket:[1234]`.
-fn socket_inode(target: &str) -> Option<u32> {
-    target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 #[cfg(test)]
@@ -256,7 +230,7 @@ mod tests {
         use std::os::fd::AsRawFd;
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let link = fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap();
-        let inode = socket_inode(link.to_str().unwrap()).unwrap();
+        let inode = descriptors::inode(link.to_str().unwrap()).unwrap();
         let owners = owners(Path::new("/proc"), vec![inode]);
         assert_eq!(owners[&inode].pid, std::process::id());
     }
