@@ -97,28 +97,45 @@ impl System {
 
     /// Whether boot starts a unit, because a target or another unit that it starts wants it.
     pub(super) fn starts_unit(&self, name: &str) -> bool {
-        self.starts(name, DEPTH_MAX)
+        self.starts(name, &self.wants(), DEPTH_MAX)
     }
 
-    fn starts(&self, name: &str, depth: usize) -> bool {
+    fn starts(&self, name: &str, wants: &[Wants], depth: usize) -> bool {
         let is_started = |wanting: &str| {
             REACHED.contains(&wanting)
                 || depth > 0
                     && self.unit(wanting).is_some_and(|unit| !unit.is_masked)
-                    && self.starts(wanting, depth - 1)
+                    && self.starts(wanting, wants, depth - 1)
         };
-        self.wanting(name).iter().any(|wanting| is_started(wanting))
+        let wanting = wants.iter().filter(|wants| wants.has(name)).map(|wants| wants.of.as_str());
+        BTreeSet::from_iter(wanting).into_iter().any(is_started)
     }
 
-    /// The units whose `.wants` or `.requires` directory has a link to this one.
-    fn wanting(&self, name: &str) -> BTreeSet<String> {
-        let dirs = DIRS.iter().flat_map(|dir| self.files(dir));
-        dirs.filter_map(|dir| {
-            let of = dir.file_name()?.to_str()?;
-            let of = of.strip_suffix(".wants").or_else(|| of.strip_suffix(".requires"))?;
-            fs::symlink_metadata(dir.join(name)).ok().map(|_| of.to_owned())
-        })
-        .collect()
+    /// Units want others by links in directories of theirs. Those are looked for among all units,
+    /// which may be many hundreds: once, and not again for each unit that wants another.
+    fn wants(&self) -> Vec<Wants> {
+        let entries = DIRS.iter().filter_map(|dir| fs::read_dir(self.path(dir)).ok()).flatten();
+        entries.filter_map(|entry| Wants::at(entry.ok()?.path())).collect()
+    }
+}
+
+/// A directory of links to units.
+struct Wants {
+    /// The unit that wants them.
+    of: String,
+    dir: PathBuf,
+}
+
+impl Wants {
+    /// `None` if it is something else.
+    fn at(dir: PathBuf) -> Option<Self> {
+        let name = dir.file_name()?.to_str()?;
+        let of = name.strip_suffix(".wants").or_else(|| name.strip_suffix(".requires"))?;
+        Some(Self { of: of.to_owned(), dir })
+    }
+
+    fn has(&self, unit: &str) -> bool {
+        fs::symlink_metadata(self.dir.join(unit)).is_ok()
     }
 }
 
