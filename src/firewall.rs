@@ -126,7 +126,7 @@ pub fn judge(rulesets: &Rulesets, connection: &Connection) -> Judgement {
             Judgement {
                 answer: Answer::CannotTell,
                 deciding: split.map(open).or_else(|| log.blocks.first().map(block)),
-                why: split.map(|split| split.why.clone()),
+                why: split.map(|split| split.why.to_string()),
             }
         }
     }

@@ -1,5 +1,7 @@
 //! One expression at a time, on registers of which not everything is known.
 
+use std::borrow::Cow;
+
 use super::connection::{DESTINATION_PORT, SOURCE_PORT, address_fields};
 use super::expr::{Base, Bits, Data, Expr, Field, Register, Translation, Verdict, ct, fib, meta};
 use super::facts::{Loaded, Moment};
@@ -10,8 +12,9 @@ use super::tables::{Set, Table};
 use super::value::{Byte, Truth, any, compare, either, exactly, within};
 use super::xt::Target;
 
-/// Why something cannot be told, to be put behind "it depends on" or on its own.
-pub type Why = String;
+/// Why something cannot be told: `depends on the client's address`. Of thousands of rules few are
+/// looked at again, so most of these are not made, but borrowed.
+pub type Why = Cow<'static, str>;
 
 /// What comes of an expression.
 #[derive(Debug, PartialEq)]
@@ -21,9 +24,6 @@ pub enum Step {
     Break,
     /// The rule ends here, or goes on.
     Perhaps(Why),
-    /// The same, and on what it depends. Of thousands of rules few are looked at again: the words
-    /// are put together for those.
-    Depends(&'static str),
     /// One of these, or else the rule does not match. `why` if there is more than one way.
     Ends {
         ends: Vec<End>,
@@ -52,14 +52,6 @@ impl Step {
         Step::Ends { ends: vec![end], or_break: false, why: None }
     }
 
-    fn decided(truth: Truth, reason: impl FnOnce() -> &'static str) -> Self {
-        match truth {
-            Truth::Yes => Step::Next,
-            Truth::No => Step::Break,
-            Truth::Maybe => Step::Depends(reason()),
-        }
-    }
-
     /// A condition: `why` is asked for only where it is not decided.
     fn only_if(truth: Truth, why: impl FnOnce() -> Why) -> Self {
         match truth {
@@ -78,12 +70,7 @@ pub struct Registers {
     written: usize,
 }
 
-/// `depends on the client's address`
-pub fn depends(reason: &str) -> Why {
-    format!("depends {reason}")
-}
-
-const NO_REASON: &str = "on what is not known of the packet";
+const NO_REASON: &str = "depends on what is not known of the packet";
 
 impl Registers {
     pub fn new() -> Self {
@@ -113,13 +100,13 @@ impl Registers {
         Some(())
     }
 
-    fn why(&self, from: usize, len: usize) -> &'static str {
+    fn why(&self, from: usize, len: usize) -> Why {
         let words = from / 4..(from + len).div_ceil(4);
         let unknown = |word: &usize| {
             self.bytes[word * 4..word * 4 + 4].iter().any(|byte| byte.known().is_none())
         };
         let word = words.clone().find(unknown).unwrap_or(from / 4);
-        self.reasons.get(word).unwrap_or(&NO_REASON)
+        self.reasons.get(word).copied().unwrap_or(NO_REASON).into()
     }
 }
 
@@ -134,7 +121,7 @@ impl Place<'_> {
     /// Carries out an expression. `None` where it reaches out of the registers.
     pub fn step(&self, expr: &Expr, registers: &mut Registers, state: &mut State) -> Step {
         self.try_step(expr, registers, state)
-            .unwrap_or_else(|| Step::Anything("uses registers that do not exist".to_owned()))
+            .unwrap_or_else(|| Step::Anything("uses registers that do not exist".into()))
     }
 
     fn try_step(&self, expr: &Expr, r: &mut Registers, state: &mut State) -> Option<Step> {
@@ -155,26 +142,26 @@ impl Place<'_> {
             }
             Expr::Option { dest, kind, length, presence } => {
                 let loaded = moment.option(*kind, *length, *presence);
-                put(r, *dest, loaded, "on options in the packet")?
+                put(r, *dest, loaded, "depends on options in the packet")?
             }
-            Expr::Varying { what, dest, length, may_break } => {
+            Expr::Varying { why, dest, length, may_break, .. } => {
                 let loaded = if *may_break { Loaded::Perhaps } else { Loaded::Value };
-                put(r, *dest, loaded(any(*length)), what)?
+                put(r, *dest, loaded(any(*length)), why)?
             }
             Expr::Bitwise { .. } | Expr::Byteorder { .. } | Expr::Immediate { .. } => {
                 compute(expr, r)?
             }
             Expr::Compare { source, comparison, data } => {
                 let truth = compare(r.load(*source, data.len())?, *comparison, data);
-                Step::decided(truth, || r.why(*source, data.len()))
+                Step::only_if(truth, || r.why(*source, data.len()))
             }
             Expr::Range { source, inverted, from, to } => {
                 let inside = within(r.load(*source, from.len())?, from, to);
-                Step::decided(inside.invert_if(*inverted), || r.why(*source, from.len()))
+                Step::only_if(inside.invert_if(*inverted), || r.why(*source, from.len()))
             }
             Expr::Lookup { set, source, dest, inverted } => match self.table.sets.get(set) {
                 Some(set) => lookup(r, set, *source, *dest, *inverted)?,
-                None => Step::Anything(format!("looks in a set that was not read, {set}")),
+                None => Step::Anything(format!("looks in a set that was not read, {set}").into()),
             },
             Expr::Match(found) => {
                 let (truth, why) = matches::matches(moment, state, found);
@@ -204,18 +191,18 @@ impl Place<'_> {
                 Step::Next
             }
             Expr::Dynset { stateful, inverted, .. } => match (stateful, inverted) {
-                (true, _) => Step::Perhaps("depends on how often it is asked for".to_owned()),
-                (false, false) => Step::Perhaps("depends on the room in a set".to_owned()),
-                (false, true) => Step::Perhaps("depends on what is in a set".to_owned()),
+                (true, _) => Step::Perhaps("depends on how often it is asked for".into()),
+                (false, false) => Step::Perhaps("depends on the room in a set".into()),
+                (false, true) => Step::Perhaps("depends on what is in a set".into()),
             },
-            Expr::Chance(what) => Step::Perhaps(format!("depends on {what}")),
+            Expr::Chance(what) => Step::Perhaps(format!("depends on {what}").into()),
             Expr::Neutral(_) => Step::Next,
             Expr::Reject => Step::end(End::Reject),
             Expr::Nat { translation, .. } => translate(*translation),
             Expr::Target(target) => aim(target, state),
-            Expr::Unknown(what) => Step::Anything(format!("has an expression `{what}`")),
+            Expr::Unknown(what) => Step::Anything(format!("has an expression `{what}`").into()),
             // All others are conditions.
-            _ => Step::Anything("has an expression that is not known here".to_owned()),
+            _ => Step::Anything("has an expression that is not known here".into()),
         })
     }
 
@@ -229,7 +216,7 @@ impl Place<'_> {
         };
         match header.get_mut(field.offset..field.offset.saturating_add(field.len)) {
             Some(bytes) => bytes.fill(Byte::ANY),
-            None => return Step::Anything("changes the packet".to_owned()),
+            None => return Step::Anything("changes the packet".into()),
         }
         Step::Next
     }
@@ -243,7 +230,7 @@ fn put(r: &mut Registers, dest: usize, loaded: Loaded, reason: &'static str) -> 
         }
         Loaded::Perhaps(bytes) => {
             r.store(dest, &bytes, reason)?;
-            Step::Depends(reason)
+            Step::Perhaps(reason.into())
         }
         Loaded::Nothing => Step::Break,
     })
@@ -294,7 +281,7 @@ fn end(verdict: &Verdict) -> Result<End, Step> {
         Verdict::Return => End::Return,
         Verdict::Jump(chain) => End::Jump(chain.clone()),
         Verdict::Goto(chain) => End::Goto(chain.clone()),
-        Verdict::Queue => End::Anything("asks a program (queue)".to_owned()),
+        Verdict::Queue => End::Anything("asks a program (queue)".into()),
         Verdict::Continue => return Err(Step::Next),
         Verdict::Break => return Err(Step::Break),
     })
@@ -314,8 +301,8 @@ fn lookup(
         truth => truth,
     };
     let why = || match set.dynamic {
-        true => "depends on a set that rules fill".to_owned(),
-        false => depends(r.why(source, set.key_len)),
+        true => "depends on a set that rules fill".into(),
+        false => r.why(source, set.key_len),
     };
     let Some(dest) = dest else {
         return Some(Step::only_if(member.invert_if(inverted), why));
@@ -377,7 +364,7 @@ fn set_ct(key: u32, source: [Byte; 4], state: &mut State) -> Step {
             Step::Next
         }
         ct::LABELS | ct::HELPER | ct::EVENTMASK => Step::Next,
-        _ => Step::Anything("changes what is known of the connection".to_owned()),
+        _ => Step::Anything("changes what is known of the connection".into()),
     }
 }
 
@@ -387,7 +374,7 @@ fn translate(translation: Translation) -> Step {
         Translation::Socket => Step::Ends {
             ends: vec![End::Translate(translation)],
             or_break: true,
-            why: Some("depends on a program that listens".to_owned()),
+            why: Some("depends on a program that listens".into()),
         },
         _ => Step::end(End::Translate(translation)),
     }
@@ -420,7 +407,7 @@ fn aim(target: &Target, state: &mut State) -> Step {
             "TPROXY" => Translation::Socket,
             _ => Translation::Destination,
         }),
-        Target::Unknown(name) => Step::Anything(format!("has the target {name}")),
+        Target::Unknown(name) => Step::Anything(format!("has the target {name}").into()),
     }
 }
 
@@ -433,37 +420,39 @@ fn reason_of_field(moment: &Moment, field: Field) -> &'static str {
     };
     match field.base {
         Base::Network if (client..client + len).contains(&field.offset) => {
-            "on the client's address"
+            "depends on the client's address"
         }
-        Base::Transport if field.offset == port => "on the client's port",
-        Base::Link => "on the client's hardware address",
+        Base::Transport if field.offset == port => "depends on the client's port",
+        Base::Link => "depends on the client's hardware address",
         _ => NO_REASON,
     }
 }
 
 fn reason_of_meta(key: u32) -> &'static str {
     match key {
-        meta::MARK => "on a mark from elsewhere",
-        meta::SKUID | meta::SKGID | meta::CGROUP => "on the program that sends",
-        meta::TIME_NS | meta::TIME_DAY | meta::TIME_HOUR => "on the time",
-        meta::PRANDOM | meta::CPU => "on chance",
-        meta::IIFTYPE | meta::OIFTYPE | meta::IIFKIND | meta::OIFKIND => "on the kind of interface",
+        meta::MARK => "depends on a mark from elsewhere",
+        meta::SKUID | meta::SKGID | meta::CGROUP => "depends on the program that sends",
+        meta::TIME_NS | meta::TIME_DAY | meta::TIME_HOUR => "depends on the time",
+        meta::PRANDOM | meta::CPU => "depends on chance",
+        meta::IIFTYPE | meta::OIFTYPE | meta::IIFKIND | meta::OIFKIND => {
+            "depends on the kind of interface"
+        }
         _ => NO_REASON,
     }
 }
 
 fn reason_of_ct(key: u32) -> &'static str {
     match key {
-        ct::MARK => "on a mark from elsewhere",
-        ct::SRC | ct::SRC_IP | ct::SRC_IP6 => "on the client's address",
-        ct::PROTO_SRC => "on the client's port",
-        _ => "on what is not known of the connection",
+        ct::MARK => "depends on a mark from elsewhere",
+        ct::SRC | ct::SRC_IP | ct::SRC_IP6 => "depends on the client's address",
+        ct::PROTO_SRC => "depends on the client's port",
+        _ => "depends on what is not known of the connection",
     }
 }
 
 fn reason_of_fib(flags: u32) -> &'static str {
     match flags & fib::SADDR {
-        0 => "on how this host routes the address",
-        _ => "on how this host routes the client's address",
+        0 => "depends on how this host routes the address",
+        _ => "depends on how this host routes the client's address",
     }
 }

@@ -126,6 +126,7 @@ pub enum Expr {
     /// A value that changes with every packet or client: `numgen`, `jhash`, `rt`, `socket`, …
     Varying {
         what: &'static str,
+        why: &'static str,
         dest: usize,
         length: usize,
         may_break: bool,

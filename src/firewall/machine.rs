@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::connection::Leg;
-use super::exec::{End, Place, Registers, Step, Why, depends};
+use super::exec::{End, Place, Registers, Step, Why};
 use super::expr::{Expr, Translation};
 use super::facts::Moment;
 use super::state::{State, join};
@@ -93,11 +93,11 @@ impl Log {
     }
 
     /// Says of the blocks from this one on why they may not come about.
-    pub fn leave_open(&mut self, from: usize, why: &str) {
+    pub fn leave_open(&mut self, from: usize, why: &'static str) {
         let blocks = self.blocks.iter().zip(&self.runs).skip(from);
         let open = blocks.map(|(block, run)| {
             let Block { spot, leg, hook, .. } = *block;
-            let (why, run) = (why.to_owned(), *run);
+            let (why, run) = (why.into(), *run);
             Split { spot, why, leg, hook, run, blocks: true, accepts: false }
         });
         self.splits.extend(open);
@@ -292,7 +292,8 @@ impl<'a> Machine<'a> {
         match target.filter(|_| depth < DEEPEST && !self.log.is_exhausted()) {
             Some(chain) => self.visit(run, chain, state, depth + 1),
             None => {
-                let why = End::Anything(format!("jumps to chain {name}, which is not there"));
+                let why =
+                    End::Anything(format!("jumps to chain {name}, which is not there").into());
                 self.end(run, spot, why, state, depth).0
             }
         }
@@ -323,7 +324,7 @@ impl<'a> Machine<'a> {
         self.log.work += 1;
         let mut ran = Ran { on: None, ends: Vec::new(), why: None };
         if self.log.is_exhausted() {
-            let why = "there are too many rules".to_owned();
+            let why = Why::from("there are too many rules");
             ran.ends.push((End::Anything(why.clone()), state));
             ran.why = Some(why);
             return ran;
@@ -332,7 +333,7 @@ impl<'a> Machine<'a> {
         let registers = &mut self.registers;
         registers.forget();
         // Why an earlier condition may not hold, as long as nothing has come of the rule.
-        let mut open: Option<Open> = None;
+        let mut open: Option<Why> = None;
         for expr in &rule.exprs {
             if !is_condition(expr) {
                 ran.leave_open(&mut open, &state);
@@ -342,10 +343,7 @@ impl<'a> Machine<'a> {
                 // Whatever the earlier conditions are: the packet goes on as it came.
                 Step::Break => break,
                 Step::Perhaps(why) => {
-                    open.get_or_insert(Open::Why(why));
-                }
-                Step::Depends(reason) => {
-                    open.get_or_insert(Open::Depends(reason));
+                    open.get_or_insert(why);
                 }
                 Step::Ends { ends, or_break, why } => {
                     ran.leave_open(&mut open, &state);
@@ -370,20 +368,11 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Why it is not known whether a rule goes on.
-enum Open {
-    Why(Why),
-    Depends(&'static str),
-}
-
 impl Ran {
     /// Follows the packet also if the rule has ended at an earlier condition.
-    fn leave_open(&mut self, open: &mut Option<Open>, state: &State) {
-        let Some(open) = open.take() else { return };
-        self.why.get_or_insert_with(|| match open {
-            Open::Why(why) => why,
-            Open::Depends(reason) => depends(reason),
-        });
+    fn leave_open(&mut self, open: &mut Option<Why>, state: &State) {
+        let Some(why) = open.take() else { return };
+        self.why.get_or_insert(why);
         self.on = join(self.on.take(), Some(state.clone()));
     }
 }

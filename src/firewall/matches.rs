@@ -1,6 +1,7 @@
 //! Matches of iptables, on a packet of which not everything is known.
 
 use super::connection::{Client, DESTINATION_PORT, SOURCE_PORT, TCP_FLAGS};
+use super::exec::Why;
 use super::expr::ct;
 use super::facts::{Loaded, Moment};
 use super::state::State;
@@ -8,10 +9,10 @@ use super::value::{Byte, Truth, equal, within};
 use super::xt::{AnyOf, Conntrack, Flags, Masked, Match, Ports, Side, state as ct_state};
 
 /// Whether the rule goes on behind this match; and, where that is open, why.
-pub fn matches(moment: &Moment, state: &State, found: &Match) -> (Truth, String) {
+pub fn matches(moment: &Moment, state: &State, found: &Match) -> (Truth, Why) {
     let transport = &state.headers.transport;
     let truth = match found {
-        Match::Tcp { option: Some(_), .. } => return perhaps("on options in the packet"),
+        Match::Tcp { option: Some(_), .. } => return perhaps("depends on options in the packet"),
         Match::Tcp { source, destination, flags, option: None } => {
             let ports = at(transport, SOURCE_PORT, *source).and(at(
                 transport,
@@ -28,7 +29,7 @@ pub fn matches(moment: &Moment, state: &State, found: &Match) -> (Truth, String)
         }
         Match::Conntrack(criteria) => conntrack(moment, state, criteria),
         Match::Addrtype { by_interface: true, .. } => {
-            return perhaps("on the interface that an address belongs to");
+            return perhaps("depends on the interface that an address belongs to");
         }
         Match::Addrtype { source, destination, .. } => {
             address_type(moment, *source, true).and(address_type(moment, *destination, false))
@@ -51,21 +52,21 @@ pub fn matches(moment: &Moment, state: &State, found: &Match) -> (Truth, String)
             _ => Truth::Maybe,
         },
         Match::ExtensionHeader(_) => Truth::No,
-        Match::Chance(what) => return perhaps(&format!("on a rate or on chance ({what})")),
-        Match::Unknown(what) => return perhaps(&format!("on `-m {what}`")),
+        Match::Chance(what) => return perhaps(format!("depends on a rate or on chance ({what})")),
+        Match::Unknown(what) => return perhaps(format!("depends on `-m {what}`")),
     };
-    let on = match found {
-        Match::Mark(_) | Match::ConnectionMark(_) => "on a mark from elsewhere",
-        Match::Addrtype { .. } => "on the kind of an address",
-        Match::PacketType { .. } => "on the kind of packet",
-        Match::Conntrack(_) => "on what is not known of the connection",
-        _ => "on the client's port",
+    let why = match found {
+        Match::Mark(_) | Match::ConnectionMark(_) => "depends on a mark from elsewhere",
+        Match::Addrtype { .. } => "depends on the kind of an address",
+        Match::PacketType { .. } => "depends on the kind of packet",
+        Match::Conntrack(_) => "depends on what is not known of the connection",
+        _ => "depends on the client's port",
     };
-    (truth, format!("depends {on}"))
+    (truth, why.into())
 }
 
-fn perhaps(on: &str) -> (Truth, String) {
-    (Truth::Maybe, format!("depends {on}"))
+fn perhaps(why: impl Into<Why>) -> (Truth, Why) {
+    (Truth::Maybe, why.into())
 }
 
 fn sure(sure: bool) -> Truth {

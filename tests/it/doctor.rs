@@ -331,6 +331,11 @@ fn a_firewall_that_keeps_clients_out_is_named_with_what_lets_them_in() {
     assert!(said.stdout.contains("[firewall-unknown]"), "{said}");
     assert!(said.stdout.contains("cannot tell: firewall-unknown"), "{said}");
     assert!(said.stdout.contains("sudo portmap trace 80"), "{said}");
+
+    firewall("numgen random mod 2 0 accept");
+    let said = host.portmap(["doctor", "80"]).run().succeeds();
+    assert!(said.stdout.contains(": numgen 0x00000000 accept"), "{said}");
+    assert!(said.stdout.contains("\n  depends on chance\n"), "{said}");
 }
 
 /// A rule of another program that sends a port of this host elsewhere.
