@@ -10,6 +10,7 @@ mod calls;
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
+use std::time::Instant;
 
 use portmap::mapping::{Mapping, MappingSet, Port, Protocol, Target};
 
@@ -17,6 +18,7 @@ use self::calls::{Point, points};
 use crate::support::chance::count_and_seed;
 use crate::support::portmap::Outcome;
 use crate::support::record::record;
+use crate::support::share::share;
 use crate::walk::model::{Command, Model, Says};
 use crate::walk::rules::{Dice, service};
 use crate::walk::stage::Stage;
@@ -230,20 +232,22 @@ fn every_call_fails_once() {
         index += 1;
         count >= total || chosen.contains(&(index - 1))
     });
-    let mut survived: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut wrong = Vec::new();
-    for (story, point) in &all {
-        match story.disturb(&stage, point) {
-            Ok(()) => *survived.entry(story.name).or_default() += 1,
-            Err(why) => {
-                let what = format!("{}: {point}", story.name);
-                eprintln!("--- {what}\n{why}");
-                wrong.push(what);
-            }
-        }
-    }
-    println!("{} of {total} disturbances, seed {seed}", all.len());
-    assert!(wrong.is_empty(), "{} of {}: {wrong:#?}", wrong.len(), all.len());
-    survived.insert("possible", total);
-    record("faults", &survived.into_iter().collect::<Vec<_>>());
+    let (tried, started) = (all.len(), Instant::now());
+    let disturb = |stage: &Stage, (story, point): (&Story, Point)| {
+        let what = format!("{}: {point}", story.name);
+        let survived = story.disturb(stage, &point).map(|()| story.name);
+        survived.map_err(|why| {
+            eprintln!("--- {what}\n{why}");
+            what
+        })
+    };
+    let (survived, wrong): (Vec<_>, Vec<_>) =
+        share(all, Stage::new, disturb).into_iter().partition(Result::is_ok);
+    let seconds = started.elapsed().as_secs() as usize;
+    println!("{tried} of {total} disturbances, {seconds} s, seed {seed}");
+    let wrong: Vec<_> = wrong.into_iter().filter_map(Result::err).collect();
+    assert!(wrong.is_empty(), "{} of {tried}: {wrong:#?}", wrong.len());
+    let mut counts = BTreeMap::from([("possible", total), ("seconds", seconds)]);
+    survived.into_iter().flatten().for_each(|story| *counts.entry(story).or_default() += 1);
+    record("faults", &counts.into_iter().collect::<Vec<_>>());
 }

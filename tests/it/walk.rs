@@ -11,8 +11,6 @@ pub mod stage;
 
 use std::env;
 use std::iter;
-use std::num::NonZero;
-use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
@@ -25,10 +23,10 @@ use self::stage::Stage;
 use crate::run::{Run, waiting};
 use crate::support::chance::count_and_seed;
 use crate::support::record::record;
+use crate::support::share::share;
 use crate::support::wait_until;
 
-/// So many steps of one host, then another one is walked over. As many at a time as there are
-/// processors.
+/// So many steps of one host, then another one is walked over.
 const STEPS_OF_A_HOST: usize = 500;
 
 const STEPS: usize = 1000;
@@ -315,16 +313,8 @@ fn walk_over(seed: u64, steps: usize) -> usize {
 fn a_random_walk() {
     let (steps, seed) = asked_for();
     let start = Instant::now();
-    let hosts = Mutex::new(hosts(steps, seed).into_iter());
-    let worker = || {
-        let next = || hosts.lock().unwrap().next();
-        iter::from_fn(next).map(|(seed, steps)| walk_over(seed, steps)).sum::<usize>()
-    };
-    let workers = thread::available_parallelism().map_or(1, NonZero::get);
-    let connections: usize = thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
-    });
+    let connections = share(hosts(steps, seed), || (), |(), (seed, steps)| walk_over(seed, steps));
+    let connections = connections.into_iter().sum();
     let seconds = start.elapsed().as_secs();
     let counts = [("steps", steps), ("connections", connections), ("seconds", seconds as usize)];
     record("walk", &counts);

@@ -22,6 +22,7 @@ pub mod old_kernel;
 pub mod portmap;
 pub mod process;
 pub mod record;
+pub mod share;
 pub mod terminal;
 pub mod world;
 
