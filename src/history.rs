@@ -68,12 +68,13 @@ const BOOT: &str = "boot";
 const GENERATIONS: &str = "generations";
 const GUARD: &str = "guard";
 const LOCK: &str = "lock";
+const QUEUE: &str = "lock.queue";
 const NAMESPACE: &str = "namespace";
 
-/// Whether a file of this name makes a directory one of portmap's. The first that is made is the
-/// queue for the lock.
+/// Whether a file of this name makes a directory one of portmap's. The queue for the lock is the
+/// first that is made; `lock` by itself is what many programs have in theirs, dpkg for one.
 fn is_made_by_us(name: &str) -> bool {
-    matches!(name, GENERATIONS | LOCK | "lock.queue" | BOOT)
+    matches!(name, GENERATIONS | QUEUE)
 }
 
 impl Files {

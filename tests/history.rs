@@ -427,6 +427,13 @@ fn a_directory_of_somebody_else_is_left_alone() {
     assert_eq!(contents(&state.dir), before);
     assert_eq!(fs::read_dir(&state.dir).unwrap().count(), 1);
 
+    // A lock by itself is no sign: many programs have one.
+    for name in ["lock", "boot", "namespace"] {
+        fs::write(state.dir.join(name), "").unwrap();
+        assert!(matches!(state.lock_fails(), Error::NotOurs { .. }), "{name}");
+        fs::remove_file(state.dir.join(name)).unwrap();
+    }
+
     fs::remove_file(state.dir.join("passwd")).unwrap();
     apply(&mut state.lock(), MAPPING);
     // A file that came later is no reason to refuse.
@@ -443,6 +450,26 @@ fn a_directory_that_was_only_just_begun_is_its_own() {
             fs::write(state.dir.join(name), "").unwrap();
         }
         assert_eq!(apply(&mut state.lock(), MAPPING), 1, "{names:?}");
+    }
+}
+
+#[test]
+fn a_lock_that_others_have_written_to_is_left_alone() {
+    let state = State::new();
+    drop(state.lock());
+    for name in ["lock", "lock.queue"] {
+        for text in ["kept", "12 of mine\n", "\u{ff}", &"1".repeat(100)] {
+            let path = state.dir.join(name);
+            fs::write(&path, text).unwrap();
+            let error = state.lock_fails();
+            assert!(matches!(error, Error::NotOurs { .. }), "{name}: {error}");
+            assert_eq!(error.path(), path);
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            for of_ours in ["4711\n", "\0\0\0\0\0", "2026-11-29T03:04:05.678Z", ""] {
+                fs::write(&path, of_ours).unwrap();
+                drop(state.lock());
+            }
+        }
     }
 }
 

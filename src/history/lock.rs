@@ -1,19 +1,22 @@
 //! One lock for every change to a state directory.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
 use super::error::{Error, Holder};
-use super::store;
+use super::{LOCK, QUEUE, store};
 use crate::host::dir::{self, Dir};
 
 /// How often a waiting process looks again.
 const POLL: Duration = Duration::from_millis(5);
+
+/// No lock of portmap's has as many bytes in it.
+const TEXT_MAX: usize = 64;
 
 /// The lock, until it is dropped or the process ends, however it ends. It is given back by closing
 /// the file, which cannot fail as unlocking could, after the work is done.
@@ -23,23 +26,22 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of this name, and waits for the process that holds it. `None` if the directory
+    /// Takes the lock, and waits for the process that holds it. `None` if the directory
     /// was removed.
     ///
     /// A process that waits holds a second lock meanwhile, the queue. Without it, a process that
     /// gives the lock back and wants it again would have it before any other looks.
-    pub fn take(dir: &Dir, name: &str, until: Deadline) -> Result<Option<Self>, Error> {
+    pub fn take(dir: &Dir, until: Deadline) -> Result<Option<Self>, Error> {
         let locked = || {
-            let (path, holder) = (dir.path().join(name), Holder { process: holder(dir, name) });
+            let (path, holder) = (dir.path().join(LOCK), Holder { process: holder(dir, LOCK) });
             Error::Locked { path, holder, waited: until.wait }
         };
-        let queue = format!("{name}.queue");
-        let next = match acquire(dir, &queue, until)? {
+        let next = match acquire(dir, QUEUE, until)? {
             Acquired::Lock(next) => next,
             Acquired::Late => return Err(locked()),
             Acquired::Gone => return Ok(None),
         };
-        let file = match acquire(dir, name, until)? {
+        let file = match acquire(dir, LOCK, until)? {
             Acquired::Lock(file) => file,
             Acquired::Late => return Err(locked()),
             Acquired::Gone => return Ok(None),
@@ -132,7 +134,22 @@ pub(super) fn open(dir: &Dir, name: &str) -> Result<Option<File>, Error> {
         return Err(Error::io("lock", &path)(Errno::EMLINK.into()));
     }
     dir.judge(&file, &path).map_err(store::found("lock", &path))?;
+    if !holds_what_a_lock_does(&file).map_err(Error::io("lock", &path))? {
+        let what = "another program has written to it".into();
+        return Err(Error::NotOurs { path, what });
+    }
     Ok(Some(file))
+}
+
+/// Nothing; the process that holds it; or when a guard has put the table back.
+fn holds_what_a_lock_does(file: &File) -> io::Result<bool> {
+    let mut text = [0; TEXT_MAX];
+    let len = file.read_at(&mut text, 0)?;
+    // Where the power failed, the file may be as long as it should be, without its bytes.
+    let text = std::str::from_utf8(&text[..len]).unwrap_or("?").trim_matches(['\0', '\n']);
+    let is_process = || text.parse::<u32>().is_ok();
+    let is_time = || humantime::parse_rfc3339(text).is_ok();
+    Ok(text.is_empty() || is_process() || is_time())
 }
 
 fn holder(dir: &Dir, name: &str) -> Option<(i32, Option<String>)> {

@@ -11,9 +11,7 @@ use super::error::Error;
 use super::header::{self, Draft, HEADER_MAX, Header, MAPPING_MAX, Outcome};
 use super::lock::{Deadline, Lock};
 use super::store::{self, Opened};
-use super::{
-    BOOT, GENERATIONS, History, LOCK, NAMESPACE, file_name, is_made_by_us, number_of, owner,
-};
+use super::{BOOT, GENERATIONS, History, NAMESPACE, file_name, is_made_by_us, number_of, owner};
 use crate::host::dir::Dir;
 use crate::mapping::{GenerationId, Point};
 
@@ -47,7 +45,7 @@ impl History {
             let top = store::make_dir(&path)?;
             check_recognised(&top)?;
             // Where the directory was removed and made again meanwhile, it is another lock.
-            let Some(lock) = Lock::take(&top, LOCK, until)? else { continue };
+            let Some(lock) = Lock::take(&top, until)? else { continue };
             if top.is_at_its_path().map_err(store::found("open directory", &path))? {
                 break (top, lock);
             }
