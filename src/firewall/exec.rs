@@ -1,7 +1,5 @@
 //! One expression at a time, on registers of which not everything is known.
 
-use std::borrow::Cow;
-
 use super::connection::{DESTINATION_PORT, SOURCE_PORT, address_fields};
 use super::expr::{Base, Bits, Data, Expr, Field, Register, Translation, Verdict, ct, fib, meta};
 use super::facts::{Loaded, Moment};
@@ -9,12 +7,8 @@ use super::lookup::look_up;
 use super::matches;
 use super::state::State;
 use super::tables::{Set, Table};
-use super::value::{Byte, Truth, any, compare, either, exactly, within};
+use super::value::{Byte, Truth, Why, any, compare, either, exactly, within};
 use super::xt::Target;
-
-/// Why something cannot be told: `depends on the client's address`. Of thousands of rules few are
-/// looked at again, so most of these are not made, but borrowed.
-pub type Why = Cow<'static, str>;
 
 /// What comes of an expression.
 #[derive(Debug, PartialEq)]

@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 
 use super::connection::Leg;
-use super::exec::{End, Place, Registers, Step, Why};
+use super::exec::{End, Place, Registers, Step};
 use super::expr::{Expr, Translation};
 use super::facts::Moment;
 use super::state::{State, join};
 use super::tables::{BaseChain, Chain, Hook, Rule, Rulesets, Table};
-use super::value::Byte;
+use super::value::{Byte, Why};
 
 /// A rule of a chain, or the chain's policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

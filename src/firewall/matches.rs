@@ -1,11 +1,10 @@
 //! Matches of iptables, on a packet of which not everything is known.
 
 use super::connection::{Client, DESTINATION_PORT, SOURCE_PORT, TCP_FLAGS};
-use super::exec::Why;
 use super::expr::ct;
 use super::facts::{Loaded, Moment};
 use super::state::State;
-use super::value::{Byte, Truth, equal, within};
+use super::value::{Byte, Truth, Why, equal, within};
 use super::xt::{AnyOf, Conntrack, Flags, Masked, Match, Ports, Side, state as ct_state};
 
 /// Whether the rule goes on behind this match; and, where that is open, why.

@@ -2,6 +2,12 @@
 //!
 //! Every answer here is one of three, and `Maybe` is never rounded.
 
+use std::borrow::Cow;
+
+/// Why something cannot be told: `depends on the client's address`. Of thousands of rules few are
+/// looked at again, so most of these are not made, but borrowed.
+pub type Why = Cow<'static, str>;
+
 /// Whether something holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Truth {
