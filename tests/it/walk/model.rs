@@ -56,6 +56,8 @@ pub struct Generation {
     pub fate: Fate,
     /// Whether only the intent is on the disk: its end is written down by the next change.
     pub is_open: bool,
+    /// Whether the disk has it on trial, be it confirmed: that is written down after the change.
+    pub is_untold: bool,
     /// What was active before it.
     parent: Number,
     /// Where a rollback from here goes to.
@@ -232,8 +234,10 @@ impl Model {
             Some(0) => (Some(0), None),
             Some(n) => (self.generations[&n].restores.or(Some(n)), self.generations[&n].back),
         };
-        self.generations
-            .insert(number, Generation { mapping, fate, is_open: false, parent, back, restores });
+        self.generations.insert(
+            number,
+            Generation { mapping, fate, is_open: false, is_untold: false, parent, back, restores },
+        );
         number
     }
 
@@ -282,7 +286,7 @@ impl Model {
     }
 
     /// Somebody else has removed our table. What was not written down yet, nobody can know any more:
-    /// a mapping never reached the kernel then, and a `clear` did.
+    /// a mapping never reached the kernel then, and a `clear` did; a trial was not confirmed.
     pub fn flush(&mut self) {
         let on_trial = self.table.take().filter(|table| table.trial.is_some());
         let stamp = on_trial.and_then(|table| table.stamp);
@@ -292,6 +296,9 @@ impl Model {
         for generation in self.generations.values_mut().filter(|g| g.is_open) {
             let is_empty = generation.mapping.is_empty();
             generation.fate = if is_empty { Fate::Kept } else { Fate::Begun };
+        }
+        for generation in self.generations.values_mut().filter(|g| g.is_untold) {
+            generation.fate = Fate::Reverted;
         }
     }
 

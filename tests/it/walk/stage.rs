@@ -33,6 +33,8 @@ pub struct Seen {
     states: BTreeMap<Number, String>,
     /// The generations of which only the intent is on the disk.
     open: BTreeSet<Number>,
+    /// Those that are on trial by what the disk says.
+    untold: BTreeSet<Number>,
     serving: String,
     other: bool,
     /// What should never be.
@@ -136,7 +138,8 @@ impl Stage {
             has_drifted: !status["drift"].is_null(),
             boot: status["persisted"].as_u64(),
             runs: status["runs"].as_array().unwrap().len(),
-            open: states.clone().map(|(number, _)| number).filter(|n| self.is_open(*n)).collect(),
+            open: self.with_outcome("intent", states.clone().map(|(number, _)| number)),
+            untold: self.with_outcome("trial", states.clone().map(|(number, _)| number)),
             states: states.collect(),
             serving: host.portmap(["show"]).run().succeeds().stdout,
             other: tables.contains("tcp dport 9 counter packets 0 bytes 0 accept comment \"kept\""),
@@ -152,10 +155,15 @@ impl Stage {
         names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    fn is_open(&self, number: Number) -> bool {
-        let path = format!("state/generations/{number:06}.yaml");
-        let text = fs::read_to_string(self.world.host.dir().join(path)).unwrap_or_default();
-        text.contains("\noutcome: intent\n")
+    /// The generations of which the disk says that they ended so.
+    fn with_outcome(&self, outcome: &str, all: impl Iterator<Item = Number>) -> BTreeSet<Number> {
+        let line = format!("\noutcome: {outcome}\n");
+        all.filter(|number| {
+            let path = format!("state/generations/{number:06}.yaml");
+            let text = fs::read_to_string(self.world.host.dir().join(path)).unwrap_or_default();
+            text.contains(&line)
+        })
+        .collect()
     }
 
     /// What a killed command may leave, and the next change removes.
@@ -229,6 +237,7 @@ impl Model {
             runs: usize::from(self.run.is_some()),
             states: states.collect(),
             open: self.generations.iter().filter(|(_, g)| g.is_open).map(|(n, _)| *n).collect(),
+            untold: self.generations.iter().filter(|(_, g)| g.is_untold).map(|(n, _)| *n).collect(),
             serving: rules::text(&self.serving()),
             other: self.other,
             problems: Vec::new(),
@@ -242,6 +251,7 @@ impl Model {
         self.prune(&listed)?;
         for (number, generation) in &mut self.generations {
             generation.is_open = seen.open.contains(number);
+            generation.is_untold = seen.untold.contains(number);
             let has_failed = seen.states.get(number).is_some_and(|state| state == "failed");
             if generation.fate == Fate::Begun && has_failed {
                 generation.fate = Fate::Failed;
