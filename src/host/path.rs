@@ -6,11 +6,11 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf, absolute};
 use std::rc::Rc;
 
@@ -104,8 +104,10 @@ fn make_all(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(MADE.bits()).create(path)?;
-    // Whatever the umask says.
-    fs::set_permissions(path, Permissions::from_mode(MADE.bits()))?;
+    // Whatever the umask says. Not by the path: whoever owns a directory on the way could put a
+    // link there meanwhile, and have another file opened to all.
+    let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fchmod(rustix::fs::open(path, flags, Mode::empty())?, MADE)?;
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
         _ => File::open(".")?.sync_all(),
