@@ -56,7 +56,8 @@ pub struct Generation {
     pub fate: Fate,
     /// Whether only the intent is on the disk: its end is written down by the next change.
     pub is_open: bool,
-    /// Whether the disk has it on trial, be it confirmed: that is written down after the change.
+    /// Whether the disk has it on trial. The end of that is written down by the next change; `confirm`
+    /// does so itself, unless it is killed before.
     pub is_untold: bool,
     /// What was active before it.
     parent: Number,
@@ -408,7 +409,8 @@ impl Model {
         let stamp = table.stamp.expect("with a trial");
         *table =
             Table { stamp: Some(stamp), mapping: trial.mapping, trial: None, damage: Damage::None };
-        self.generations.get_mut(&stamp).expect("its generation").fate = Fate::Kept;
+        let generation = self.generations.get_mut(&stamp).expect("its generation");
+        (generation.fate, generation.is_untold) = (Fate::Kept, false);
         true
     }
 
@@ -473,6 +475,11 @@ impl Model {
         let mut all = vec![done.clone(), self.clone(), tidied];
         // The change is made, but not yet what is to follow it.
         all.push(Self { boot: self.boot, ..done.clone() });
+        let mut untold = done.clone();
+        for (number, generation) in &mut untold.generations {
+            generation.is_untold = self.generations.get(number).is_some_and(|g| g.is_untold);
+        }
+        all.push(untold);
         let number = self.next_number();
         if let Some(begun) = done.generations.get(&number) {
             for before in [1, 2] {

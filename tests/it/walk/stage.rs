@@ -124,6 +124,11 @@ impl Stage {
             .unwrap()
             .iter()
             .map(|g| (g["number"].as_u64().unwrap(), g["state"].as_str().unwrap().to_owned()));
+        let outcomes: Vec<_> = states.clone().map(|(n, _)| (n, self.outcome(n))).collect();
+        let with_outcome = |outcome: &str| {
+            let found = outcomes.iter().filter(|(_, written)| written == outcome);
+            found.map(|(number, _)| *number).collect()
+        };
         let tables = host.nft("list ruleset");
         let mut problems: Vec<String> = status["problems"]
             .as_array()
@@ -138,8 +143,8 @@ impl Stage {
             has_drifted: !status["drift"].is_null(),
             boot: status["persisted"].as_u64(),
             runs: status["runs"].as_array().unwrap().len(),
-            open: self.with_outcome("intent", states.clone().map(|(number, _)| number)),
-            untold: self.with_outcome("trial", states.clone().map(|(number, _)| number)),
+            open: with_outcome("intent"),
+            untold: with_outcome("trial"),
             states: states.collect(),
             serving: host.portmap(["show"]).run().succeeds().stdout,
             other: tables.contains("tcp dport 9 counter packets 0 bytes 0 accept comment \"kept\""),
@@ -155,15 +160,12 @@ impl Stage {
         names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    /// The generations of which the disk says that they ended so.
-    fn with_outcome(&self, outcome: &str, all: impl Iterator<Item = Number>) -> BTreeSet<Number> {
-        let line = format!("\noutcome: {outcome}\n");
-        all.filter(|number| {
-            let path = format!("state/generations/{number:06}.yaml");
-            let text = fs::read_to_string(self.world.host.dir().join(path)).unwrap_or_default();
-            text.contains(&line)
-        })
-        .collect()
+    /// How a generation ended, as the disk says.
+    fn outcome(&self, number: Number) -> String {
+        let path = format!("state/generations/{number:06}.yaml");
+        let text = fs::read_to_string(self.world.host.dir().join(path)).unwrap_or_default();
+        let outcome = text.lines().find_map(|line| line.strip_prefix("outcome: "));
+        outcome.unwrap_or_default().to_owned()
     }
 
     /// What a killed command may leave, and the next change removes.
@@ -251,7 +253,9 @@ impl Model {
         self.prune(&listed)?;
         for (number, generation) in &mut self.generations {
             generation.is_open = seen.open.contains(number);
-            generation.is_untold = seen.untold.contains(number);
+            if generation.fate != Fate::Kept || generation.is_untold {
+                generation.is_untold = seen.untold.contains(number);
+            }
             let has_failed = seen.states.get(number).is_some_and(|state| state == "failed");
             if generation.fate == Fate::Begun && has_failed {
                 generation.fate = Fate::Failed;
