@@ -55,7 +55,7 @@ walk() {
 faults() {
     missing faults && return
     local counts
-    counts=$(sed -n 's/^ *"\([^"]*\)": \([0-9]*\),\{0,1\}$/\2 \1/p' "$records/faults.json" | grep -v -e ' possible$' -e ' seconds$')
+    counts=$(sed -n 's/^ *"\([^"]*\)": \([0-9]*\),\{0,1\}$/\2 \1/p' "$records/faults.json" | grep -v ' possible$')
     echo "$(thousands "$(awk '{n += $1} END {print n}' <<<"$counts")") of $(thousands "$(field faults possible)") possible ones were tried, and all of them survived, on commit $(field faults commit), by \`make faults\`."
     echo
     echo "| command | faults survived |"
