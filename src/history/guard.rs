@@ -76,11 +76,10 @@ impl History {
 
     /// Who guards the table; `None` also if this user may not know.
     pub fn guard_of(&self) -> Option<Guard> {
-        const TIME_MAX: u64 = 64;
         let file = self.files.top.as_ref()?.file(GUARD).ok()??;
         let pid = holder(&file)?;
         let mut text = String::new();
-        let read = file.take(TIME_MAX).read_to_string(&mut text);
+        let read = file.take(lock::TEXT_MAX as u64).read_to_string(&mut text);
         let last_repair = read.ok().and_then(|_| humantime::parse_rfc3339(&text).ok());
         Some(Guard { pid, last_repair })
     }

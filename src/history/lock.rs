@@ -15,8 +15,8 @@ use crate::host::dir::{self, Dir};
 /// How often a waiting process looks again.
 const POLL: Duration = Duration::from_millis(5);
 
-/// No lock of portmap's has as many bytes in it.
-const TEXT_MAX: usize = 64;
+/// No lock has as many bytes in it.
+pub(super) const TEXT_MAX: usize = 64;
 
 /// The lock, until it is dropped or the process ends, however it ends. It is given back by closing
 /// the file, which cannot fail as unlocking could, after the work is done.
@@ -26,8 +26,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock, and waits for the process that holds it. `None` if the directory
-    /// was removed.
+    /// Takes the lock, and waits for the process that holds it. `None` if the directory was removed.
     ///
     /// A process that waits holds a second lock meanwhile, the queue. Without it, a process that
     /// gives the lock back and wants it again would have it before any other looks.
@@ -154,7 +153,7 @@ fn holds_what_a_lock_does(file: &File) -> io::Result<bool> {
 
 fn holder(dir: &Dir, name: &str) -> Option<(i32, Option<String>)> {
     let mut text = String::new();
-    dir.file(name).ok()??.take(32).read_to_string(&mut text).ok()?;
+    dir.file(name).ok()??.take(TEXT_MAX as u64).read_to_string(&mut text).ok()?;
     let pid = text.trim_end().parse().ok().filter(|&pid| pid > 0)?;
     Some((pid, name_of(pid)))
 }
