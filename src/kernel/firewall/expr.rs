@@ -226,12 +226,13 @@ fn other(name: &str, p: Parts) -> Option<Expr> {
             let presence = p.number(5).unwrap_or(0) & 1 != 0;
             Expr::Option { dest: p.data_register(1)?, kind, length: p.length(4)?, presence }
         }
-        "numgen" => varying("numgen", "depends on chance", p.data_register(1)?, 4),
+        "numgen" => varying("numgen", "depends on chance", p.data_register(1)?, 4, false),
         "hash" => {
-            varying("jhash", "depends on the client's address or port", p.data_register(2)?, 4)
+            let why = "depends on the client's address or port";
+            varying("jhash", why, p.data_register(2)?, 4, false)
         }
-        "rt" => varying("rt", "depends on the route", p.data_register(1)?, 16),
-        "socket" => varying("socket", "depends on a socket", p.data_register(2)?, 8),
+        "rt" => varying("rt", "depends on the route", p.data_register(1)?, 16, true),
+        "socket" => varying("socket", "depends on a socket", p.data_register(2)?, 8, true),
         "objref" => object(p)?,
         _ => return None,
     })
@@ -241,9 +242,14 @@ fn nat(what: &'static str, translation: Translation, p: Parts, port: u16) -> Exp
     Expr::Nat { what, translation, port: p.data_register(port) }
 }
 
-fn varying(what: &'static str, why: &'static str, dest: usize, length: usize) -> Expr {
-    // There may be neither route nor socket.
-    Expr::Varying { what, why, dest, length, may_break: matches!(what, "rt" | "socket") }
+fn varying(
+    what: &'static str,
+    why: &'static str,
+    dest: usize,
+    length: usize,
+    may_break: bool,
+) -> Expr {
+    Expr::Varying { what, why, dest, length, may_break }
 }
 
 /// ebtables and arptables have targets of these names, too; their tables are not looked at.
