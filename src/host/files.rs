@@ -19,7 +19,7 @@ use crate::formats::shell_quoted;
 use super::dir;
 use super::path::{self, Found};
 use super::problem::{Outcome, cannot, whole};
-use super::trust::Caller;
+use super::trust::{Caller, Distrust};
 
 /// The largest file that is read, in bytes.
 pub const SIZE_MAX: u64 = 16 << 20;
@@ -205,15 +205,36 @@ fn not_found(name: &str, error: path::Error) -> Diagnostic {
     let message = format!("{} {distrust}", distrust.path.display());
     // What is done about another program's directory, portmap cannot know.
     let is_ours = !distrust.is_of_directory() || distrust.path == Path::new(DIRECTORY);
-    let help = match is_ours {
-        true => distrust.remedy(),
-        false => format!(
+    let help = match (is_ours, distrust.remedy()) {
+        (true, Some(remedy)) => remedy,
+        (true, None) => copy(&distrust),
+        (false, _) => format!(
             "move the file to a directory where only root may write, such as {DIRECTORY}; or check \
              what it says, and run `portmap … - < {}`",
             shell_quoted(name)
         ),
     };
     whole(name, &message).help(help)
+}
+
+/// What to do about a file that others may write. Where they may also put another in its place, or
+/// a link to something secret, only root is to read the copy.
+fn copy(distrust: &Distrust) -> String {
+    let file = shell_quoted(&distrust.path);
+    let (copy, command);
+    if distrust.is_among_others {
+        let name = distrust.path.file_name().unwrap_or_default();
+        copy = shell_quoted(Path::new(DIRECTORY).join(name));
+        command = format!("install -D -m 600 {file} {copy}");
+    } else {
+        let mut new = distrust.path.clone().into_os_string();
+        new.push(".new");
+        copy = shell_quoted(Path::new(&new));
+        command = format!("install -m 644 {file} {copy} && mv {copy} {file}");
+    }
+    format!(
+        "whoever has it open may write it still: use a copy, and check what that says: `{command}`"
+    )
 }
 
 fn check_kind(kind: FileType, name: &str) -> Outcome<()> {

@@ -68,7 +68,8 @@ impl Caller {
         let stat = node.stat;
         let distrust = |reason| {
             let (path, kind) = (node.path.to_owned(), FileType::from_raw_mode(stat.st_mode));
-            Ok(Err(Distrust { path, kind, mode: stat.st_mode & 0o7777, reason }))
+            let (mode, is_among_others) = (stat.st_mode & 0o7777, node.is_among_others);
+            Ok(Err(Distrust { path, kind, mode, is_among_others, reason }))
         };
         if !self.believes(stat.st_uid) {
             let is_invoker_believed = self.invoker().is_some();
@@ -163,6 +164,8 @@ pub struct Distrust {
     pub path: PathBuf,
     kind: FileType,
     mode: u32,
+    /// Whether it is in a directory where others may put things.
+    pub is_among_others: bool,
     reason: Reason,
 }
 
@@ -192,20 +195,24 @@ impl Distrust {
         self.kind == FileType::Directory
     }
 
-    /// How to make it one that is believed, if it is the user's to change.
-    pub fn remedy(&self) -> String {
+    /// How to make it one that is believed, if it is the user's to change. `None` for a file, which
+    /// cannot be made one: whoever has it open goes on writing it, whatever its mode is by then.
+    pub fn remedy(&self) -> Option<String> {
         let path = shell_quoted(&self.path);
         match &self.reason {
             _ if self.kind == FileType::Symlink => {
-                format!("name what it leads to: `readlink -f {path}`")
+                Some(format!("name what it leads to: `readlink -f {path}`"))
             }
-            Reason::Owner { .. } => format!("check what it says, then run `chown root {path}`"),
-            Reason::Writer(Writer::Group(_)) => format!("run `chmod g-w {path}`"),
-            Reason::Writer(Writer::Everybody) => format!("run `chmod go-w {path}`"),
+            _ if self.kind != FileType::Directory => None,
+            Reason::Owner { .. } => {
+                Some(format!("check what is in it, then run `chown root {path}`"))
+            }
+            Reason::Writer(Writer::Group(_)) => Some(format!("run `chmod g-w {path}`")),
+            Reason::Writer(Writer::Everybody) => Some(format!("run `chmod go-w {path}`")),
             Reason::Writer(Writer::Listed(_)) | Reason::Unreadable => {
-                format!("run `setfacl --remove-all {path}`")
+                Some(format!("run `setfacl --remove-all {path}`"))
             }
-            Reason::Names => format!("use a copy in another directory: `cp {path} DIRECTORY`"),
+            Reason::Names => None,
         }
     }
 }

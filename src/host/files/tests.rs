@@ -173,7 +173,8 @@ fn root_refuses_what_others_may_write() {
     assert_eq!(
         dir.answer(&file, root()),
         "DIR/a.yaml: error: DIR/a.yaml is open to all: every user may write it (mode 0666)\n\
-         help: run `chmod go-w DIR/a.yaml`\n"
+         help: whoever has it open may write it still: use a copy, and check what that says: \
+         `install -m 644 DIR/a.yaml DIR/a.yaml.new && mv DIR/a.yaml.new DIR/a.yaml`\n"
     );
     chmod(&file, 0o644);
     chmod(&dir.0, 0o777);
@@ -185,6 +186,34 @@ fn root_refuses_what_others_may_write() {
     );
     chmod(&dir.0, 0o1777);
     assert_eq!(dir.answer(&file, root()), "");
+}
+
+/// Whoever had it open to write would go on, whatever its mode is made.
+#[test]
+fn the_copy_that_is_advised_is_nobody_elses_to_write() {
+    use std::io::Write;
+    let dir = Scratch::new();
+    let file = dir.file("my rules.yaml", b"before");
+    chmod(&file, 0o666);
+    let mut held = File::options().append(true).open(&file).expect("open to write");
+    let gathered = gather(std::slice::from_ref(&file), root());
+    let help = gathered.diagnostics[0].help.clone().expect("help");
+    let command = help.split('`').nth(1).expect("a command");
+    let done = std::process::Command::new("sh").args(["-c", command]).status();
+    assert!(done.expect("sh").success(), "{command}");
+    held.write_all(b", after").expect("write");
+    let texts = |file: PathBuf| -> Vec<String> {
+        let gathered = gather(&[file], root());
+        gathered.sources.iter().map(|source| source.text().to_owned()).collect()
+    };
+    assert_eq!(texts(file), ["before"]);
+
+    // Where everybody may put files, only a link to a secret is needed for the copy to tell it.
+    let file = dir.file("b.yaml", b"b");
+    chmod(&file, 0o666);
+    chmod(&dir.0, 0o1777);
+    let said = dir.answer(&file, root());
+    assert!(said.ends_with("`install -D -m 600 DIR/b.yaml /etc/portmap/b.yaml`\n"), "{said}");
 }
 
 #[test]
@@ -207,7 +236,8 @@ fn root_refuses_what_belongs_to_others() {
     assert_eq!(
         said,
         "DIR/a.yaml: error: DIR/a.yaml belongs to uid 12345, not to root (mode 0644)\n\
-         help: check what it says, then run `chown root DIR/a.yaml`\n"
+         help: whoever has it open may write it still: use a copy, and check what that says: \
+         `install -m 644 DIR/a.yaml DIR/a.yaml.new && mv DIR/a.yaml.new DIR/a.yaml`\n"
     );
     let invoked = Caller::Root { invoked_by: Some(12345) };
     assert_eq!(dir.answer(&file, invoked), "");
@@ -249,7 +279,7 @@ fn paths_in_commands_are_quoted() {
     let file = dir.file("my rules.yaml", b"a");
     chmod(&file, 0o666);
     let said = dir.answer(&file, root());
-    assert!(said.ends_with("help: run `chmod go-w 'DIR/my rules.yaml'`\n"), "{said}");
+    assert!(said.ends_with("&& mv 'DIR/my rules.yaml.new' 'DIR/my rules.yaml'`\n"), "{said}");
     let fifo = dir.0.join("a fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("mkfifo");
     let said = dir.answer(&fifo, ANYONE);
