@@ -7,6 +7,8 @@
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
+use crate::formats::hidden::is_hidden;
+
 /// Facility daemon (3), severity notice (5): RFC 3164, section 4.1.1.
 const PRIORITY: u8 = 3 * 8 + 5;
 
@@ -23,11 +25,12 @@ pub fn notice(socket: &Path, line: &str) {
     }
 }
 
-/// Without what would begin another line or command a terminal, and cut off at [`LINE_MAX`].
+/// Without what would begin another line, command a terminal or mislead its reader, and cut off at
+/// [`LINE_MAX`].
 fn one_line(text: &str) -> String {
     let mut line = String::new();
     for c in text.chars() {
-        let shown: String = if c.is_control() { c.escape_default().collect() } else { c.into() };
+        let shown: String = if is_hidden(c) { c.escape_default().collect() } else { c.into() };
         if line.len() + shown.len() > LINE_MAX {
             line.push('…');
             break;
@@ -52,6 +55,10 @@ mod tests {
         let length = log.recv(&mut bytes).unwrap();
         let expected = format!("<29>portmap[{}]: a\\nb \\u{{1b}}[31m", std::process::id());
         assert_eq!(std::str::from_utf8(&bytes[..length]).unwrap(), expected);
+        notice(&socket, "web\u{202e}lmay\u{200b}.\u{feff}\u{e0041}");
+        let length = log.recv(&mut bytes).unwrap();
+        let line = std::str::from_utf8(&bytes[..length]).unwrap();
+        assert!(line.ends_with(r"]: web\u{202e}lmay\u{200b}.\u{feff}\u{e0041}"), "{line}");
         // Far more than a socket's queue takes (net.unix.max_dgram_qlen).
         let long = "日".repeat(5000);
         (0..2000).for_each(|_| notice(&socket, &long));
