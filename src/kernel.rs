@@ -12,6 +12,7 @@ pub mod firewall;
 pub mod fuzzing;
 pub mod held;
 pub mod keeper;
+pub mod limits;
 pub mod links;
 mod netlink;
 mod nft;

@@ -1,4 +1,4 @@
-//! Under whose privileges portmap was started.
+//! How portmap was started: under whose privileges, and with what words.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -13,7 +13,7 @@ use crate::cli::Cli;
 use crate::formats::rules::{self, Shape};
 use crate::formats::shell_quoted;
 use crate::host::environment;
-use crate::kernel::secure;
+use crate::kernel::{limits, secure};
 use crate::ui::escape::{is_hidden, visible};
 use crate::ui::{Settings, Ui};
 
@@ -24,6 +24,7 @@ use crate::ui::{Settings, Ui};
 /// that of somebody with fewer privileges. Where root starts it and a security module asks for
 /// care, as SELinux does for services, nothing was gained.
 pub fn begin() -> Option<ExitCode> {
+    limits::fail_beyond_the_file_size();
     if !secure::is_secure_execution() || Uid::current().is_root() {
         return None;
     }

@@ -12,11 +12,12 @@ use crate::cli::{self, Common};
 use crate::commands::failure::{Failure, Result};
 use crate::engine::{Begun, Engine, Involved, RunRequest};
 use crate::formats::diagnostic::Severity;
+use crate::formats::hidden::is_hidden;
 use crate::formats::rules::{self, Facts, Names, Shape, Source};
 use crate::host::identity::{self, Choice, Identity};
 use crate::host::services::Services;
 use crate::host::{files, ports};
-use crate::kernel::{self, Kernel, Netlink};
+use crate::kernel::{self, Kernel, Netlink, limits};
 use crate::mapping::words::fold;
 use crate::mapping::{Comment, MappingSet, Port, PortRange};
 use crate::ruleset::Lifetime;
@@ -55,6 +56,7 @@ pub fn with<K: Kernel>(
     let _held = _held.map_err(|e| cannot("pass the mapping on to the command", &e))?;
     tell(ui, &begun);
     become_user(user.as_ref())?;
+    limits::restore_at_the_file_size();
     let error = command(run, &begun.mapping, user.as_ref()).exec();
     Err(not_run(&run.command[0], &error))
 }
@@ -88,7 +90,16 @@ fn become_user(user: Option<&Identity>) -> Result<()> {
         None => identity::renounce_privileges(),
     };
     done.map_err(|e| {
-        let help = "to become another user takes root, also where portmap itself has CAP_NET_ADMIN";
+        let help = match e.is_of_unmapped_number() {
+            true => {
+                "this user namespace has no such number (/proc/self/uid_map): name another user \
+                     with --user"
+            }
+            false => {
+                "to become another user takes root, also where portmap itself has \
+                      CAP_NET_ADMIN"
+            }
+        };
         Failure::refused(e.to_string(), help)
     })
 }
@@ -185,15 +196,15 @@ fn tell(ui: &Ui, begun: &Begun) {
     }
 }
 
-/// The command line as the comment of a table: no control characters, no double quotes, and not too
-/// long.
+/// The command line as the comment of a table: nothing that a reader does not see, no double quotes,
+/// and not too long.
 fn command_line(command: &[OsString]) -> Option<Comment> {
     let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
     let line: String = words
         .join(" ")
         .chars()
         .map(|c| {
-            if c.is_control() {
+            if is_hidden(c) {
                 ' '
             } else if c == '"' {
                 '\''

@@ -44,6 +44,14 @@ pub enum Error {
     Left { who: String },
 }
 
+impl Error {
+    /// Whether the user namespace of this process lacks the number (user_namespaces(7)).
+    pub fn is_of_unmapped_number(&self) -> bool {
+        let Self::Become { error, .. } = self else { return false };
+        error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
+    }
+}
+
 /// Unless a user is named: through sudo who called it, otherwise the user of this process.
 pub fn choose() -> Choice {
     let real = unistd::getuid().as_raw();

@@ -80,6 +80,42 @@ fn nothing_is_lost_and_everything_goes_on_when_there_is_room() {
     assert_eq!(host.states(), ["1 past", "2 past", "3 active, at boot"]);
 }
 
+/// SIGXFSZ would end the process, with the kernel changed and nothing said.
+#[test]
+fn a_limit_on_the_size_of_files_is_told_as_a_full_disk_is() {
+    let host = Namespace::new();
+    host.portmap(["apply", "80:3001"]).run().succeeds();
+    let limited = |bytes: u32, arguments: &[&str]| {
+        let limit = format!("prlimit --pid $$ --fsize={bytes}");
+        host.portmap_mounted(&limit, arguments).run()
+    };
+    let mut codes = Vec::new();
+    for bytes in (0..=800).step_by(20) {
+        let to = format!("80:{}", 4000 + bytes);
+        let before = serves(&host);
+        let outcome = limited(bytes, &["apply", &to]);
+        let after = serves(&host);
+        match outcome.code {
+            Some(0) => assert_eq!(format!("80:{after}"), to),
+            Some(1) => assert_eq!(after, before, "{outcome}"),
+            Some(3) => assert_eq!(format!("80:{after}"), to, "{outcome}"),
+            _ => panic!("{bytes}: {outcome}"),
+        }
+        codes.push(outcome.code.unwrap());
+        if outcome.code != Some(0) {
+            outcome.says("File too large").says("help: ").says("ulimit -f");
+        }
+        host.portmap(["persist"]).run();
+    }
+    codes.dedup();
+    assert_eq!((codes.first(), codes.last()), (Some(&1), Some(&0)), "{codes:?}");
+    // The command of a run is started as it would be without portmap.
+    let ignored = ["run", "81:4000", "--user", "root", "--", "grep", "SigIgn", "/proc/self/status"];
+    let plain = host.command("grep").args(["SigIgn", "/proc/self/status"]).output().unwrap();
+    let plain = String::from_utf8(plain.stdout).unwrap();
+    assert_eq!(host.portmap(ignored).run().succeeds().stdout, plain);
+}
+
 #[test]
 fn a_trial_is_ended_by_the_kernel_and_its_end_is_written_when_there_is_room() {
     let host = Namespace::new().that_boots();
