@@ -26,6 +26,7 @@ mod write;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::host::dir::Dir;
@@ -71,10 +72,17 @@ const LOCK: &str = "lock";
 const QUEUE: &str = "lock.queue";
 const NAMESPACE: &str = "namespace";
 
-/// Whether a file of this name makes a directory one of portmap's. The queue for the lock is the
-/// first that is made; `lock` by itself is what many programs have in theirs, dpkg for one.
-fn is_made_by_us(name: &str) -> bool {
-    matches!(name, GENERATIONS | QUEUE)
+/// Whether a directory with these names in it, and no others, is one of portmap's. The queue for
+/// the lock is the first that is made; `lock` by itself is what many programs have in theirs, dpkg
+/// for one.
+fn are_ours<N: AsRef<OsStr>>(names: &[N]) -> bool {
+    let is_ours = |name: &str| {
+        let name = store::of_temporary(name).unwrap_or(name);
+        matches!(name, BOOT | GENERATIONS | GUARD | LOCK | QUEUE | NAMESPACE)
+    };
+    let mut texts = names.iter().map(|name| name.as_ref().to_str());
+    texts.clone().all(|name| name.is_some_and(is_ours))
+        && texts.any(|name| matches!(name, Some(GENERATIONS | QUEUE)))
 }
 
 impl Files {
@@ -118,7 +126,7 @@ impl History {
             let names = store::names(dir)?;
             let numbers = names.iter().filter_map(|name| number_of(name));
             generations.extend(numbers.map(|number| (number, OnceCell::new())));
-            has_leftovers = names.iter().any(|name| store::is_temporary(name));
+            has_leftovers = names.iter().any(|name| store::of_temporary(name).is_some());
         }
         Ok(Self { files, generations, boot: OnceCell::new(), has_leftovers })
     }

@@ -441,6 +441,79 @@ fn a_directory_of_somebody_else_is_left_alone() {
     assert_eq!(apply(&mut state.lock(), MAPPING), 2);
 }
 
+/// Beside files of others, names that portmap uses too are no sign.
+#[test]
+fn a_directory_that_only_has_names_of_ours_too_is_left_alone() {
+    for names in [&["lock.queue"][..], &["lock.queue", "lock"], &["generations/"]] {
+        let state = State::new();
+        fs::create_dir(&state.dir).unwrap();
+        for name in ["boot", "namespace", "boot.tmp", "namespace.tmp", "passwd"] {
+            fs::write(state.dir.join(name), "of others").unwrap();
+        }
+        for name in names {
+            match name.strip_suffix('/') {
+                None => fs::write(state.dir.join(name), "").unwrap(),
+                Some(name) => {
+                    let dir = state.dir.join(name);
+                    fs::create_dir(&dir).unwrap();
+                    fs::write(dir.join("000001.yaml"), "of others").unwrap();
+                    fs::write(dir.join("000002.yaml.tmp"), "of others").unwrap();
+                }
+            }
+        }
+        let before = contents(&state.dir);
+        let error = state.lock_fails();
+        assert!(matches!(error, Error::NotOurs { .. }), "{names:?}: {error}");
+        assert_eq!(contents(&state.dir), before, "{names:?}");
+    }
+    // A name that is not text is one of others.
+    let state = State::new();
+    fs::create_dir(&state.dir).unwrap();
+    let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff");
+    fs::write(state.dir.join(name), "").unwrap();
+    assert!(matches!(state.lock_fails(), Error::NotOurs { .. }));
+}
+
+/// A disk of its own for the state, and a file that came later.
+#[test]
+fn a_directory_is_known_by_what_portmap_has_written() {
+    for damaged in ["namespace", "generations/000001.yaml"] {
+        let state = State::new();
+        drop(state.lock());
+        apply(&mut state.lock(), MAPPING);
+        fs::create_dir(state.dir.join("lost+found")).unwrap();
+        fs::write(state.dir.join(damaged), "damaged").unwrap();
+        assert_eq!(apply(&mut state.lock(), MAPPING), 2, "{damaged}");
+    }
+}
+
+/// Root that has given up CAP_DAC_OVERRIDE could open them no more.
+#[test]
+fn files_have_their_mode_whatever_the_umask_says() {
+    let state = State::new();
+    let made = thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // The umask becomes this thread's own.
+            unshare(CloneFlags::CLONE_FS).unwrap();
+            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o777));
+            apply(&mut state.lock(), MAPPING)
+        });
+        thread.join().unwrap()
+    });
+    assert_eq!(made, 1);
+    for (name, mode) in [
+        ("", 0o755),
+        ("lock", 0o600),
+        ("lock.queue", 0o600),
+        ("namespace", 0o644),
+        ("generations", 0o755),
+        ("generations/000001.yaml", 0o644),
+    ] {
+        let found = fs::metadata(state.dir.join(name)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(found, mode, "{name:?} is {found:o}");
+    }
+}
+
 #[test]
 fn a_directory_that_was_only_just_begun_is_its_own() {
     for names in [&["lock.queue"][..], &["lock.queue", "lock"]] {

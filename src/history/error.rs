@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::unistd::Uid;
 
-use super::{GENERATIONS, STATE_DIR, is_made_by_us};
+use super::{GENERATIONS, STATE_DIR, are_ours};
 use crate::formats::shell_quoted as quoted;
 use crate::host::trust::Distrust;
 use crate::mapping::GenerationId;
@@ -80,9 +81,13 @@ impl Error {
     pub(super) fn untrusted(asked: &Path, distrust: &Distrust) -> Self {
         // Only what portmap made is portmap's to be changed.
         let is_ours = distrust.path == asked && is_ours(asked);
-        let remedy = match is_ours {
-            true => distrust.remedy(),
-            false => "use another directory, that only root may write: --state-dir DIR".into(),
+        let remedy = match (is_ours, distrust.remedy()) {
+            (true, Some(remedy)) => remedy,
+            (true, None) => format!(
+                "others may have changed what it says: restore {0} from a backup, or move it away",
+                quoted(asked)
+            ),
+            (false, _) => "use another directory, that only root may write: --state-dir DIR".into(),
         };
         Self::Untrusted { path: distrust.path.clone(), why: format!("it {distrust}"), remedy }
     }
@@ -141,8 +146,8 @@ impl Error {
 /// mistake.
 fn is_ours(path: &Path) -> bool {
     let holds_ours = || {
-        let mut names = fs::read_dir(path).into_iter().flatten().flatten();
-        names.any(|entry| entry.file_name().to_str().is_some_and(is_made_by_us))
+        let names = fs::read_dir(path).into_iter().flatten().flatten();
+        are_ours(&names.map(|entry| entry.file_name()).collect::<Vec<_>>())
     };
     !path.is_dir() || path.ends_with(GENERATIONS) || path == Path::new(STATE_DIR) || holds_ours()
 }
@@ -150,12 +155,19 @@ fn is_ours(path: &Path) -> bool {
 fn io_help(errno: Option<Errno>, path: &Path) -> String {
     let path = quoted(path);
     match errno {
-        Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => format!(
+        Some(Errno::EFBIG) => format!(
+            "allow larger files: ulimit -f, or LimitFSIZE= of a service; {path} is unchanged"
+        ),
+        Some(Errno::ENOSPC | Errno::EDQUOT) => format!(
             "free space on the file system of {path} (df -h, df -i); the file there is unchanged"
         ),
         Some(Errno::EROFS) => format!(
             "mount the file system of {path} read-write, or use another directory: --state-dir DIR"
         ),
+        // A service without CAP_DAC_OVERRIDE, or `chattr +i`.
+        Some(Errno::EACCES | Errno::EPERM) if Uid::effective().is_root() => {
+            format!("check its owner, mode and attributes: ls -ld {path}; lsattr -d {path}")
+        }
         Some(Errno::EACCES | Errno::EPERM) => {
             format!("run portmap as root (sudo), or check who owns it: ls -ld {path}")
         }
@@ -166,7 +178,10 @@ fn io_help(errno: Option<Errno>, path: &Path) -> String {
             format!("a symbolic link is in the way: check where it leads with ls -ld {path}")
         }
         Some(Errno::ENOTDIR | Errno::EISDIR | Errno::EEXIST) => {
-            format!("something else is at {path}: move it away")
+            format!(
+                "something else is at {path} or on the way there, such as a link that leads nowhere \
+                 (namei -l shows it): move it away"
+            )
         }
         _ => format!("check what is there: ls -ld {path}"),
     }

@@ -15,10 +15,7 @@ use crate::host::namespace::NetworkNamespace;
 pub fn claim(top: &Dir) -> Result<(), Error> {
     let Ok(current) = NetworkNamespace::current() else { return Ok(()) };
     // One that cannot be read is written anew: it protects from a mistake, not from an attack.
-    let text = store::read_small(top, NAMESPACE).ok().flatten();
-    let text = text.and_then(|bytes| String::from_utf8(bytes).ok());
-    let owner = text.and_then(|text| serde_yaml::from_str::<NetworkNamespace>(&text).ok());
-    match owner {
+    match written(top) {
         Some(owner) if owner == current => return Ok(()),
         Some(owner) if owner.exists() => {
             return Err(Error::OtherNamespace {
@@ -31,4 +28,14 @@ pub fn claim(top: &Dir) -> Result<(), Error> {
     let text = serde_yaml::to_string(&current).expect("a text and a number");
     let _ = store::replace(top, NAMESPACE, &[text.as_bytes()]);
     Ok(())
+}
+
+/// Whether the directory says to which it belongs.
+pub fn is_known(top: &Dir) -> bool {
+    written(top).is_some()
+}
+
+fn written(top: &Dir) -> Option<NetworkNamespace> {
+    let bytes = store::read_small(top, NAMESPACE).ok().flatten()?;
+    serde_yaml::from_str(&String::from_utf8(bytes).ok()?).ok()
 }

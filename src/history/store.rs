@@ -186,15 +186,15 @@ pub fn names(dir: &Dir) -> Result<Vec<String>, Error> {
     Ok(names.into_iter().map(OsString::into_string).filter_map(Result::ok).collect())
 }
 
-/// Whether a file of this name is on its way to be another.
-pub fn is_temporary(name: &str) -> bool {
-    name.ends_with(TEMPORARY)
+/// The name that a file of this name is on its way to.
+pub fn of_temporary(name: &str) -> Option<&str> {
+    name.strip_suffix(TEMPORARY)
 }
 
 /// Removes what a killed writer left half written: the temporary files of those names for which
 /// `is_ours` holds. Only under the lock.
 pub fn sweep(dir: &Dir, is_ours: impl Fn(&str) -> bool) -> Result<(), Error> {
     let names = names(dir)?.into_iter();
-    let names = names.filter(|name| name.strip_suffix(TEMPORARY).is_some_and(&is_ours));
+    let names = names.filter(|name| of_temporary(name).is_some_and(&is_ours));
     remove(dir, names)
 }

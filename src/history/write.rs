@@ -11,7 +11,7 @@ use super::error::Error;
 use super::header::{self, Draft, HEADER_MAX, Header, MAPPING_MAX, Outcome};
 use super::lock::{Deadline, Lock};
 use super::store::{self, Opened};
-use super::{BOOT, GENERATIONS, History, NAMESPACE, file_name, is_made_by_us, number_of, owner};
+use super::{BOOT, GENERATIONS, History, NAMESPACE, are_ours, file_name, number_of, owner};
 use crate::host::dir::Dir;
 use crate::mapping::{GenerationId, Point};
 
@@ -70,15 +70,26 @@ fn is_written_by_us(name: &str) -> bool {
     matches!(name, BOOT | NAMESPACE) || number_of(name).is_some()
 }
 
-/// A directory that holds something else is not taken over: `--state-dir /etc` is a mistake.
+/// A directory that holds something else is not taken over: `--state-dir /etc` is a mistake. Beside
+/// files of others, a name that portmap uses too is no sign: only what it has written is.
 fn check_recognised(top: &Dir) -> Result<(), Error> {
-    let names = store::names(top)?;
-    if names.is_empty() || names.iter().any(|name| is_made_by_us(name)) {
+    let names = top.names().map_err(Error::io("list", top.path()))?;
+    if names.is_empty() || are_ours(&names) || owner::is_known(top) || has_generation(top)? {
         Ok(())
     } else {
-        let what = "it has files of others, and none of portmap's".into();
+        let what = "it has files of others, and none that portmap has written".into();
         Err(Error::NotOurs { path: top.path().to_owned(), what })
     }
+}
+
+/// Whether there is a generation that can be read, if only by a newer portmap.
+fn has_generation(top: &Dir) -> Result<bool, Error> {
+    let dir = top.open_dir(GENERATIONS).map_err(store::in_dir(top, GENERATIONS))?;
+    let Some(dir) = dir else { return Ok(false) };
+    let names = store::names(&dir)?;
+    let is_readable =
+        |number| matches!(Opened::open(&dir, number), Ok(Some(_)) | Err(Error::Newer { .. }));
+    Ok(names.iter().filter_map(|name| number_of(name)).any(is_readable))
 }
 
 impl Locked {

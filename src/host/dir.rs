@@ -116,17 +116,24 @@ impl Dir {
         self.caller.judge(&node, &handle)?.map_err(Error::Distrust)
     }
 
-    /// Opens a file to read and write, and makes it where it is missing, with this mode. It is
-    /// neither truncated nor judged.
+    /// Opens a file to read and write, and makes it where it is missing, with this mode whatever the
+    /// umask says. It is neither truncated nor judged.
     pub fn open_or_create(&self, name: &str, mode: u32) -> io::Result<File> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let open = |more, mode| openat(&self.handle, name, flags | more, mode);
-        let made = open(OFlags::RDWR | OFlags::CREATE, Mode::from_raw_mode(mode));
-        let file = match made {
-            Err(Errno::ROFS) => open(OFlags::RDONLY, Mode::empty()).map_err(|_| Errno::ROFS),
-            result => result,
-        };
-        Ok(file?.into())
+        let mode = Mode::from_raw_mode(mode);
+        let open = |more| openat(&self.handle, name, flags | more, mode);
+        loop {
+            let file = match open(OFlags::RDWR) {
+                Err(Errno::NOENT) => match open(OFlags::RDWR | OFlags::CREATE | OFlags::EXCL) {
+                    // By another process, just now.
+                    Err(Errno::EXIST) => continue,
+                    made => made.and_then(|file| fchmod(&file, mode).map(|()| file)),
+                },
+                Err(Errno::ROFS) => open(OFlags::RDONLY).map_err(|_| Errno::ROFS),
+                result => result,
+            };
+            return Ok(file?.into());
+        }
     }
 
     /// A new file to write, with this mode whatever the umask says.

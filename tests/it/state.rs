@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::support::{Namespace, needs_other_users, wait_until};
 
 const FULL: &str = "mount -t tmpfs -o size=16k,mode=755 none $STATE; \
-                    mkdir -p $STATE/generations; head -c 1M /dev/zero 2>/dev/null >$STATE/fill || true";
+                    mkdir -p $STATE/generations; head -c 1M /dev/zero 2>/dev/null >$STATE/generations/fill || true";
 const READ_ONLY: &str = "mount --bind $STATE $STATE; mount -o remount,bind,ro $STATE";
 
 fn to(port: u16) -> String {
@@ -157,7 +157,7 @@ fn a_full_disk_restores() {
     host.nft("flush ruleset");
     let full = "cp -a $STATE /tmp/.$$; mount -t tmpfs -o size=64k,mode=755 none $STATE; \
                 cp -a /tmp/.$$/. $STATE; rm -r /tmp/.$$; \
-                mkdir -p $STATE/generations; head -c 1M /dev/zero 2>/dev/null >$STATE/fill || true";
+                mkdir -p $STATE/generations; head -c 1M /dev/zero 2>/dev/null >$STATE/generations/fill || true";
     host.portmap_mounted(full, ["restore"]).run().succeeds();
     assert_eq!(serving(&host), to(3001));
 }
