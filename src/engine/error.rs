@@ -11,6 +11,7 @@ use crate::host::boot::Missing;
 use crate::host::holders::Process;
 use crate::kernel::{self, CommitError, conntrack};
 use crate::mapping::{GenerationId, Point, Service};
+use crate::ruleset::RunId;
 
 /// What a failure left behind. The exit code follows from it and from nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +86,9 @@ pub enum Refusal {
     Contested { left: String },
     #[error("{service} is mapped by another run: {}", run_elsewhere(*pid, command, holders))]
     RunElsewhere { service: Service, pid: u32, command: String, holders: Vec<Process> },
+    /// It is called as that of a run, but is of somebody else's making.
+    #[error("{service} is mapped by table inet {table}, which is not of portmap's making")]
+    TableElsewhere { service: Service, table: RunId },
 }
 
 /// The command may have ended, and what it started hold the mapping.
@@ -150,6 +154,10 @@ impl Refusal {
                     false => format!("`kill {}` ends it; or choose another port", pids.join(" ")),
                 }
             }
+            Self::TableElsewhere { table, .. } => format!(
+                "`nft list table inet {table}` shows it, `nft delete table inet {table}` removes \
+                 it; or choose another port"
+            ),
             Self::Restless { .. } | Self::Contested { .. } => {
                 "`nft monitor` shows which program changes what".into()
             }

@@ -59,12 +59,13 @@ fn holders_of(run: &Run) -> Vec<Process> {
 }
 
 /// A process of portmap's that looks after a run can be killed. Then its table stays until another
-/// command comes by.
+/// command comes by. One that does not say what it waits for has only the name of such a table: it
+/// is for whoever made it to remove.
 fn is_left_over(run: &Run) -> bool {
     match run.table.lifetime {
         Lifetime::Socket => false,
         Lifetime::Supervised { socket } => {
-            socket.is_none_or(|socket| is_open(socket) == Some(false))
+            socket.is_some_and(|socket| is_open(socket) == Some(false))
         }
     }
 }
@@ -215,6 +216,9 @@ fn check_conflicts(wanted: &MappingSet, runs: &[Run], running: &[MappingSet]) ->
 }
 
 fn taken_by(service: Service, run: &Run) -> Refusal {
+    if run.table.lifetime == (Lifetime::Supervised { socket: None }) {
+        return Refusal::TableElsewhere { service, table: run.table.id };
+    }
     let pid = run.table.id.pid;
     let holders = holders_of(run);
     let command = run.table.command.as_deref().unwrap_or("its command is not known").to_owned();

@@ -35,7 +35,7 @@ pub enum Lifetime {
     Socket,
     /// Until a process of portmap's deletes it: once the unix socket that the command has inherited
     /// is closed for the last time. The number is that of its inode; `None` where the table does
-    /// not say, and so nobody looks after it.
+    /// not say, and so is not of portmap's making.
     Supervised { socket: Option<u64> },
 }
 

@@ -151,6 +151,11 @@ impl FakeKernel {
         self.state().runs.clone()
     }
 
+    /// Somebody else has put it there.
+    pub fn add_run(&self, run: Run) {
+        self.state().runs.push(run);
+    }
+
     /// Another run begins between our reading and our attempt to begin one.
     pub fn be_overtaken_by(&self, run: Run) {
         self.state().faster_runs.push(run);

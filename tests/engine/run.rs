@@ -165,3 +165,20 @@ fn what_nobody_holds_any_more_is_removed_by_the_next_command() {
     host.begin(8, "81:4001").unwrap();
     assert_eq!(host.runs(), ["portmap-run-8 81:4001"], "it is in nobody's way");
 }
+
+/// What has only the name of a run's table is somebody else's.
+#[test]
+fn a_table_that_is_only_called_as_one_of_ours_is_left_alone() {
+    let host = Host::with(&["80:3000"]);
+    let mut foreign = another(5, "81:4000");
+    foreign.table.lifetime = Lifetime::Supervised { socket: None };
+    host.kernel.add_run(foreign);
+    assert!(!host.engine().status().unwrap().runs[0].is_left_over);
+    host.apply("80:3000").unwrap();
+    host.engine().clear(true).unwrap();
+    host.begin(8, "82:4001").unwrap();
+    assert_eq!(host.runs(), ["portmap-run-5 81:4000", "portmap-run-8 82:4001"]);
+    let refused = fails(host.begin(9, "81:4002"));
+    assert!(matches!(refused.cause(), Cause::Refused(Refusal::TableElsewhere { .. })), "{refused}");
+    assert!(refused.help().unwrap().contains("nft delete table inet portmap-run-5"));
+}

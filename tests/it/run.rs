@@ -577,6 +577,25 @@ fn what_a_killed_supervisor_leaves_over_is_said_and_removed() {
     }
 }
 
+#[test]
+fn a_table_that_is_only_called_as_one_of_ours_is_told_and_left_alone() {
+    let host = Namespace::new();
+    host.apply("ports: { 90: 3000 }");
+    host.nft(
+        "add table inet portmap-run-5; add chain inet portmap-run-5 c { type nat hook prerouting \
+         priority -111; }; add rule inet portmap-run-5 c tcp dport 81 redirect to :4000",
+    );
+    let before = host.nft("list table inet portmap-run-5");
+    let status = host.portmap(["status"]).run().succeeds();
+    assert!(!status.stderr.contains("left over"), "{status}");
+    status.says("not of portmap's making").says("`nft delete table inet portmap-run-5`");
+    assert_eq!(host.status()["runs"][0]["left_over"], false);
+    host.apply("ports: { 90: 3000 }");
+    host.portmap(["run", "82:8000", "--user", "root", "--", "true"]).run().succeeds();
+    host.portmap(["clear"]).run().succeeds();
+    assert_eq!(host.nft("list table inet portmap-run-5"), before);
+}
+
 /// A table that goes with its socket moves no generation.
 #[test]
 fn what_goes_while_it_is_read_is_no_error() {

@@ -68,11 +68,14 @@ impl From<&RunStatus> for RunJson {
                 .map(|holder| ProcessJson { pid: holder.pid, name: holder.name.clone() })
                 .collect(),
             left_over: *is_left_over,
-            supervised: run.table.lifetime != Lifetime::Socket,
+            supervised: matches!(run.table.lifetime, Lifetime::Supervised { socket: Some(_) }),
             mappings: mapping.iter().map(entry).collect(),
         }
     }
 }
+
+/// A table that does not say what it waits for.
+const NAMED_LIKE_ONE: Lifetime = Lifetime::Supervised { socket: None };
 
 pub const HEADING: &str = "by `portmap run`, ahead of the files, for as long as the command lives:";
 
@@ -89,6 +92,13 @@ impl Ui {
                 "{} is left over: its command has ended, and the process that was to remove it \
                  was killed; the next `portmap apply`, `run` or `clear` removes it",
                 left.run.table.id
+            ));
+        }
+        for named in runs.iter().filter(|status| status.run.table.lifetime == NAMED_LIKE_ONE) {
+            let id = named.run.table.id;
+            self.warn(format_args!(
+                "{id} has the name of a run's table, but is not of portmap's making: no command \
+                 removes it; `nft delete table inet {id}` does"
             ));
         }
         for foreign in runs.iter().flat_map(|status| &status.run.observed.foreign) {
