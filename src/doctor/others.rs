@@ -78,7 +78,7 @@ fn finding(run: &Run<'_>, other: &Other, rulesets: &Rulesets) -> Finding {
         None => finding.advice(undo.text),
     };
     finding
-        .advice(format!("or leave {service} out of the rules file, if that rule is to have it"))
+        .advice(format!("leave {service} out of the rules file, if that rule is to have it"))
         .evidence("wins", winner)
         .evidence("certain", *certain)
         .evidence("priority", *priority)

@@ -193,6 +193,6 @@ fn flushed_by(file: &str, service: &str, guard: Guard) -> Finding {
             ),
         )
         .command("put it back whoever removes it", "sudo systemctl enable --now portmap-nft-guard")
-        .advice(format!("or flush only its own tables in {file}, instead of `flush ruleset`"))
+        .advice(format!("flush only its own tables in {file}, instead of `flush ruleset`"))
         .evidence("file", file)
 }
