@@ -479,9 +479,9 @@ fn a_directory_that_only_has_names_of_ours_too_is_left_alone() {
 fn a_directory_is_known_by_what_portmap_has_written() {
     for damaged in ["namespace", "generations/000001.yaml"] {
         let state = State::new();
-        drop(state.lock());
+        fs::create_dir_all(state.dir.join("lost+found")).unwrap();
         apply(&mut state.lock(), MAPPING);
-        fs::create_dir(state.dir.join("lost+found")).unwrap();
+        fs::write(state.dir.join("notes"), "mine").unwrap();
         fs::write(state.dir.join(damaged), "damaged").unwrap();
         assert_eq!(apply(&mut state.lock(), MAPPING), 2, "{damaged}");
     }

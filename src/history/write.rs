@@ -73,7 +73,9 @@ fn is_written_by_us(name: &str) -> bool {
 /// A directory that holds something else is not taken over: `--state-dir /etc` is a mistake. Beside
 /// files of others, a name that portmap uses too is no sign: only what it has written is.
 fn check_recognised(top: &Dir) -> Result<(), Error> {
-    let names = top.names().map_err(Error::io("list", top.path()))?;
+    let mut names = top.names().map_err(Error::io("list", top.path()))?;
+    // On a disk of its own mke2fs(8) has put it there, and it says nothing.
+    names.retain(|name| name != "lost+found");
     if names.is_empty() || are_ours(&names) || owner::is_known(top) || has_generation(top)? {
         Ok(())
     } else {
