@@ -19,7 +19,7 @@ use super::netlink::socket::Socket;
 use super::nft::batch::Batch;
 use super::{CommitError, Error, describe};
 use crate::mapping::Service;
-use crate::story::Event;
+use crate::story::{Event, TABLE_PREFIX};
 
 pub use chart::chart;
 
@@ -118,8 +118,8 @@ impl Drop for Tracer {
 fn name(number: u32) -> String {
     let process = std::process::id();
     match number {
-        1 => format!("portmap-trace-{process}"),
-        number => format!("portmap-trace-{process}-{number}"),
+        1 => format!("{TABLE_PREFIX}{process}"),
+        number => format!("{TABLE_PREFIX}{process}-{number}"),
     }
 }
 

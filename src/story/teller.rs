@@ -30,7 +30,12 @@ pub struct Teller {
     /// Those whose stories have been told, and how often they were heard of again.
     told: BTreeMap<Flow, u32>,
     heard: Heard,
+    /// The last packet that entered a chain of the tracing table.
+    entered: Option<Event>,
 }
+
+/// What the names of tracing tables begin with.
+pub const TABLE_PREFIX: &str = "portmap-trace-";
 
 /// What was heard beside the stories.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +65,7 @@ struct Open {
 impl Teller {
     pub fn new(table: impl Into<String>) -> Self {
         let (open, told, heard) = (Vec::new(), BTreeMap::new(), Heard::default());
-        Self { table: table.into(), open, told, heard }
+        Self { table: table.into(), open, told, heard, entered: None }
     }
 
     pub fn heard(&self) -> Heard {
@@ -70,6 +75,9 @@ impl Teller {
     pub fn hear(&mut self, event: Event, now: Instant) {
         let is_ours = event.place.family == "inet" && event.place.table == self.table;
         let stage = is_ours.then(|| Stage::of(&event.place.chain)).flatten();
+        if is_ours && event.packet.is_some() {
+            self.entered = Some(event.clone());
+        }
         let begins = matches!(event.said, Said::Rule { verdict: Verdict::Continue, .. });
         if stage == Some(Stage::Begin) && begins {
             return self.begin(&event, now);
@@ -86,8 +94,12 @@ impl Teller {
         }
     }
 
-    /// A client's packet to a watched service.
+    /// A client's packet to a watched service. Where somebody else traces it already, it was shown
+    /// as it entered the chain, before the rule that is spoken of here.
     fn begin(&mut self, event: &Event, now: Instant) {
+        let entered = self.entered.take().filter(|entered| entered.id == event.id);
+        let shown = if event.packet.is_some() { Some(event) } else { entered.as_ref() };
+        let Some(event) = shown else { return };
         let Some(flow) = event.packet.as_ref().and_then(Packet::ends) else { return };
         if let Some(open) = self.open.iter_mut().find(|open| open.flow() == flow) {
             // Another program's tracing may have begun before ours: then there are several.
@@ -252,7 +264,7 @@ impl Open {
         }
         if is_ours {
             self.reach(stage, leg, &event.said);
-        } else {
+        } else if !event.place.table.starts_with(TABLE_PREFIX) {
             self.pass(event, leg);
         }
         self.wait(now);

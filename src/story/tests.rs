@@ -87,6 +87,28 @@ impl World {
     }
 }
 
+/// A packet that is marked already is shown as it enters the chain, before the rule that marks it.
+#[test]
+fn a_connection_that_another_program_traces_already_is_told() {
+    let mut world = World::new();
+    let jump = rule(9, Verdict::Jump(Stage::Begin.name().to_owned()));
+    world.hear(1, (TABLE, "arrive"), tcp(CLIENT, ASKED, SYN), jump);
+    world.stage(1, Stage::Begin, None);
+    // Its table is no part of the way.
+    let accept = rule(7, Verdict::Accept);
+    world.hear(1, ("portmap-trace-2", "begin"), tcp(CLIENT, ASKED, SYN), accept.clone());
+    world.hear(1, ("portmap", "prerouting"), tcp(CLIENT, ASKED, SYN), accept);
+    world.delivered(1);
+    world.answer(2, SYN_ACK);
+    let story = world.only();
+    assert_eq!((story.outcome, story.passages.len()), (Outcome::Answered, 1));
+    assert_eq!(story.origin, Origin::Outside { interface: Some("eth0".into()) });
+    // Of another packet it says nothing.
+    world.hear(3, (TABLE, "arrive"), tcp("192.0.2.3:5000", ASKED, SYN), rule(9, Verdict::Continue));
+    world.stage(4, Stage::Begin, None);
+    assert_eq!(world.after(Duration::from_secs(9)), []);
+}
+
 #[test]
 fn an_answer_ends_the_story_at_once() {
     let mut world = World::new();

@@ -315,6 +315,49 @@ fn several_stories_are_told_in_text_and_a_reader_may_leave() {
     assert!(outcome.stdout.contains(&format!("(pid {}) on 192.0.2.1:3000\n", std::process::id())));
 }
 
+/// A packet that is marked already is shown by the kernel before the rule that marks it again.
+#[test]
+fn who_else_traces_a_connection_takes_nothing_away() {
+    let world = World::new();
+    let host = &world.host;
+    let _app = host.serve("app", 3000);
+    host.apply("ports: { 80: 3000 }");
+    let tables = || host.nft("list tables").matches("portmap-trace-").count();
+    for from_here in [false, true] {
+        let traces: Vec<_> = (1..=3)
+            .map(|number| {
+                let trace = ["trace", "--timeout", "20s", "-o", "json", "80"];
+                let running = host.portmap(trace).start();
+                wait_until("the tracing table is there", || tables() == number);
+                running
+            })
+            .collect();
+        match from_here {
+            true => assert_eq!(host.tcp_ask("127.0.0.1:80"), answer("app")),
+            false => assert_eq!(world.client.tcp_ask("192.0.2.1:80"), answer("app")),
+        }
+        for trace in traces {
+            let story = story(&trace.wait().succeeds());
+            assert_eq!(story["outcome"], "answered");
+            assert!(!story.to_string().contains("portmap-trace-"), "{story}");
+        }
+    }
+    host.nft_script(
+        "table netdev other {
+            chain c { type filter hook ingress device \"eth0\" priority 0; meta nftrace set 1; }
+        }
+        table inet other {
+            chain c { type filter hook output priority -600; meta nftrace set 1; }
+        }",
+    );
+    let trace = host.trace(&["80"]);
+    assert_eq!(world.client.tcp_ask("192.0.2.1:80"), answer("app"));
+    assert_eq!(story(&trace.wait().succeeds())["outcome"], "answered");
+    let trace = host.trace(&["80"]);
+    assert_eq!(host.tcp_ask("127.0.0.1:80"), answer("app"));
+    assert_eq!(story(&trace.wait().succeeds())["outcome"], "answered");
+}
+
 /// Whatever ends it, nothing of it stays.
 #[test]
 fn nothing_is_left_behind_by_any_end() {
