@@ -252,7 +252,7 @@ fn blocked(
     if !matches!(how, How::Dropped | How::Rejected) {
         return finding;
     }
-    let commands = firewall::remedy(rulesets, deciding, &traffic(run));
+    let commands = firewall::remedy(rulesets, deciding, &traffic(run, way.from));
     commands.into_iter().fold(finding, |finding, command| {
         let text = format!("let it in, with {}", deciding.owner.name());
         finding.command(text, format!("sudo {command}"))

@@ -36,13 +36,14 @@ pub fn note(found: &mut Vec<Other>, from: From, nat: OtherNat) {
 }
 
 /// What a rule for these mappings has to name.
-pub fn traffic(run: &Run<'_>) -> firewall::Traffic {
+pub fn traffic(run: &Run<'_>, from: From) -> firewall::Traffic {
     let (first, last) = (run.first, run.last);
     let range = |first, last| PortRange::new(first, last).unwrap_or(PortRange::one(first));
     firewall::Traffic {
         protocol: first.service.protocol,
         ports: range(first.service.port, last.service.port),
         targets: Some(range(first.to.port(), last.to.port())),
+        is_local: from == From::Here,
     }
 }
 
@@ -66,7 +67,7 @@ fn finding(run: &Run<'_>, other: &Other, rulesets: &Rulesets) -> Finding {
         Truth::No => "portmap",
         Truth::Maybe => "unknown",
     };
-    let undo = firewall::undo(rulesets, deciding, &traffic(run));
+    let undo = firewall::undo(rulesets, deciding, &traffic(run, from[0]));
     let finding = Finding::new(
         Code::OtherNat,
         severity,

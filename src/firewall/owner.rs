@@ -7,6 +7,7 @@ use super::Deciding;
 use super::connection::Leg;
 use super::machine::Spot;
 use super::tables::{Backend, BaseChain, Family, Hook, Rulesets, Table};
+use super::walk::{CONNTRACK, NAT_DESTINATION};
 
 /// The program that a table belongs to. Rules that are put there by other means last until it
 /// makes its own again.
@@ -101,6 +102,25 @@ pub struct Traffic {
     pub ports: PortRange,
     /// Where portmap sends them; `None` if it leaves them alone.
     pub targets: Option<PortRange>,
+    /// Whether the clients are programs of this host.
+    pub is_local: bool,
+}
+
+impl Traffic {
+    /// Whether connection tracking knows such a packet in a base chain, and that it is translated:
+    /// then it is told by the port that its client asked for.
+    fn is_told_by_its_connection(&self, base: &BaseChain, leg: Leg) -> bool {
+        let after = match (base.hook, leg.is_answer()) {
+            (Hook::Ingress, _) => return false,
+            // Over the loopback interface a packet keeps what was known of it in output.
+            (Hook::Prerouting, _) if self.is_local => return true,
+            (Hook::Prerouting, _) | (Hook::Output, false) => NAT_DESTINATION,
+            // An answer is this host's own: it is translated back in postrouting.
+            (Hook::Output, true) => CONNTRACK,
+            _ => return true,
+        };
+        base.priority > after
+    }
 }
 
 /// What to type so that the connections get past a rule or policy that drops them.
@@ -110,7 +130,7 @@ pub fn remedy(rulesets: &Rulesets, deciding: &Deciding, traffic: &Traffic) -> Ve
     let criteria = Criteria { traffic, leg: *leg };
     // Rules are put into the base chain, in front of all others: it is entered by every packet.
     let Some((chain, base)) = entry(table, *hook, *spot) else { return Vec::new() };
-    let tracked = base.priority > -100 || traffic.targets.is_none();
+    let tracked = traffic.is_told_by_its_connection(base, *leg);
     let opened = traffic.targets.unwrap_or(traffic.ports);
     if !is_nft_word(&table.name) || !is_nft_word(chain) {
         return Vec::new();
@@ -241,26 +261,32 @@ impl Criteria<'_> {
         if self.leg.is_answer() { "sport" } else { "dport" }
     }
 
+    /// The port in the packet itself, before it is translated or translated back.
+    fn shown(&self) -> PortRange {
+        let Traffic { ports, targets, .. } = self.traffic;
+        targets.filter(|_| self.leg.is_answer()).unwrap_or(*ports)
+    }
+
     /// Where they are translated, the port that the client asked for tells them from connections
     /// to the target itself.
     fn nft(&self, tracked: bool) -> String {
-        let Traffic { protocol, ports, targets } = self.traffic;
+        let Traffic { protocol, ports, targets, .. } = self.traffic;
         match (targets, tracked) {
             (Some(_), true) => format!(
                 "meta l4proto {protocol} ct status dnat ct original proto-dst {ports} accept"
             ),
-            _ => format!("{protocol} {} {ports} accept", self.end()),
+            _ => format!("{protocol} {} {} accept", self.end(), self.shown()),
         }
     }
 
     fn iptables(&self, tracked: bool) -> String {
-        let Traffic { protocol, ports, targets } = self.traffic;
-        let ports = with_colon(*ports);
+        let Traffic { protocol, ports, targets, .. } = self.traffic;
         match (targets, tracked) {
-            (Some(_), true) => {
-                format!("-p {protocol} -m conntrack --ctstate DNAT --ctorigdstport {ports}")
-            }
-            _ => format!("-p {protocol} --{} {ports}", self.end()),
+            (Some(_), true) => format!(
+                "-p {protocol} -m conntrack --ctstate DNAT --ctorigdstport {}",
+                with_colon(*ports)
+            ),
+            _ => format!("-p {protocol} --{} {}", self.end(), with_colon(self.shown())),
         }
     }
 }

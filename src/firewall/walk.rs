@@ -15,8 +15,8 @@ use super::tables::{BaseChain, Family, Hook, Kind, Rulesets, Table};
 use super::xt::Target;
 
 /// `NF_IP_PRI_CONNTRACK`, `NF_IP_PRI_NAT_DST`, `NF_IP_PRI_NAT_SRC` of `linux/netfilter_ipv4.h`
-const CONNTRACK: i32 = -200;
-const NAT_DESTINATION: i32 = -100;
+pub const CONNTRACK: i32 = -200;
+pub const NAT_DESTINATION: i32 = -100;
 const NAT_SOURCE: i32 = 100;
 
 /// Of portmap's NAT chains.

@@ -82,7 +82,8 @@ impl Way {
 
     fn traffic(self) -> Traffic {
         let one = |port| PortRange::one(Port::new(port).unwrap());
-        Traffic { protocol: self.protocol, ports: one(80), targets: Some(one(3000)) }
+        let (ports, targets) = (one(80), Some(one(3000)));
+        Traffic { protocol: self.protocol, ports, targets, is_local: !self.outside }
     }
 
     /// Whether the program answers, twice: a firewall can let in the first packet alone.
@@ -269,6 +270,47 @@ fn the_deciding_rule_is_named_and_its_remedy_works() {
         assert_eq!(now.answer, Answer::Accepts, "{script}: {now:#?}");
         assert!(way.is_served(&world, ANSWERED), "{script}: {deciding:#?}");
     }
+}
+
+/// Whether a packet is translated by then depends on the hook, and on where its client is.
+#[test]
+fn the_remedy_works_at_every_priority_and_hook() {
+    let (world, _app) = serving();
+    let blocking = |hook: &str, priority: i32, what: &str| match what {
+        "policy" => format!("type filter hook {hook} priority {priority}; policy drop;"),
+        rule => format!("type filter hook {hook} priority {priority}; {rule}"),
+    };
+    let mut helped = 0;
+    for hook in ["prerouting", "input", "output", "postrouting"] {
+        for priority in [-501, -150, -101, 0] {
+            for what in
+                ["tcp dport 3000 drop", "tcp dport 80 drop", "tcp sport 3000 drop", "policy"]
+            {
+                for way in [WAYS[0], WAYS[3]] {
+                    world.host.nft_script(&format!("flush ruleset\n{OURS}"));
+                    let chain = blocking(hook, priority, what);
+                    world.host.nft_script(&format!("table inet fw {{\nchain c {{ {chain}\n}}\n}}"));
+                    // A policy keeps out answers too: one command for each leg.
+                    for _ in 0..4 {
+                        let verdict = judged(&world, way);
+                        if !matches!(verdict.answer, Answer::Blocks(_)) {
+                            break;
+                        }
+                        let deciding = verdict.deciding.expect("a rule");
+                        for command in remedy(&read(&world.host), &deciding, &way.traffic()) {
+                            world.host.nft(command.strip_prefix("nft ").expect("for nft"));
+                            helped += 1;
+                        }
+                    }
+                    let case = format!("{way:?}: {chain}");
+                    let now = judged(&world, way);
+                    assert!(!matches!(now.answer, Answer::Blocks(_)), "{case}: {now:#?}");
+                    assert!(way.is_served(&world, ANSWERED), "{case}");
+                }
+            }
+        }
+    }
+    assert!(helped > 30, "{helped}");
 }
 
 /// In input the packet has port 3000 already, and answers to clients of this host have the

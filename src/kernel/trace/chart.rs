@@ -50,7 +50,12 @@ fn untraced(rulesets: &Rulesets, story: &Story, mapping: &MappingSet) -> Option<
     }
     let one = |port| PortRange::one(port);
     let Service { protocol, port } = connection.service;
-    let traffic = Traffic { protocol, ports: one(port), targets: connection.target.map(one) };
+    let traffic = Traffic {
+        protocol,
+        ports: one(port),
+        targets: connection.target.map(one),
+        is_local: connection.client == Client::Here,
+    };
     let commands = firewall::remedy(rulesets, &deciding, &traffic);
     let opening = Opening { owner: deciding.owner.name(), commands };
     Some(Untraced { text: deciding.text, opening })
@@ -85,6 +90,7 @@ fn traffic(story: &Story) -> Option<Traffic> {
         protocol: story.protocol,
         ports: one(story.asked.port())?,
         targets: if story.is_translated() { Some(one(story.reached.port())?) } else { None },
+        is_local: story.origin == Origin::Here,
     })
 }
 
