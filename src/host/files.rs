@@ -217,23 +217,13 @@ fn not_found(name: &str, error: path::Error) -> Diagnostic {
     whole(name, &message).help(help)
 }
 
-/// What to do about a file that others may write. Where they may also put another in its place, or
-/// a link to something secret, only root is to read the copy.
+/// What to do about a file that others may write. A copy where it stands would be taken for rules
+/// before anybody has read it, and might replace another file.
 fn copy(distrust: &Distrust) -> String {
-    let file = shell_quoted(&distrust.path);
-    let (copy, command);
-    if distrust.is_among_others {
-        let name = distrust.path.file_name().unwrap_or_default();
-        copy = shell_quoted(Path::new(DIRECTORY).join(name));
-        command = format!("install -D -m 600 {file} {copy}");
-    } else {
-        let mut new = distrust.path.clone().into_os_string();
-        new.push(".new");
-        copy = shell_quoted(Path::new(&new));
-        command = format!("install -m 644 {file} {copy} && mv {copy} {file}");
-    }
     format!(
-        "whoever has it open may write it still: use a copy, and check what that says: `{command}`"
+        "use a copy that nobody else can write: `install -v -m 600 {} \"$(mktemp -d)\"` makes one and \
+         says where; check what it says, then apply it or put it in the place of the file",
+        shell_quoted(&distrust.path)
     )
 }
 

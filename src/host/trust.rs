@@ -68,8 +68,7 @@ impl Caller {
         let stat = node.stat;
         let distrust = |reason| {
             let (path, kind) = (node.path.to_owned(), FileType::from_raw_mode(stat.st_mode));
-            let (mode, is_among_others) = (stat.st_mode & 0o7777, node.is_among_others);
-            Ok(Err(Distrust { path, kind, mode, is_among_others, reason }))
+            Ok(Err(Distrust { path, kind, mode: stat.st_mode & 0o7777, reason }))
         };
         if !self.believes(stat.st_uid) {
             let is_invoker_believed = self.invoker().is_some();
@@ -164,8 +163,6 @@ pub struct Distrust {
     pub path: PathBuf,
     kind: FileType,
     mode: u32,
-    /// Whether it is in a directory where others may put things.
-    pub is_among_others: bool,
     reason: Reason,
 }
 

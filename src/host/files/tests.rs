@@ -173,8 +173,9 @@ fn root_refuses_what_others_may_write() {
     assert_eq!(
         dir.answer(&file, root()),
         "DIR/a.yaml: error: DIR/a.yaml is open to all: every user may write it (mode 0666)\n\
-         help: whoever has it open may write it still: use a copy, and check what that says: \
-         `install -m 644 DIR/a.yaml DIR/a.yaml.new && mv DIR/a.yaml.new DIR/a.yaml`\n"
+         help: use a copy that nobody else can write: `install -v -m 600 DIR/a.yaml \
+         \"$(mktemp -d)\"` makes one and says where; check what it says, then apply it or put it \
+         in the place of the file\n"
     );
     chmod(&file, 0o644);
     chmod(&dir.0, 0o777);
@@ -199,21 +200,19 @@ fn the_copy_that_is_advised_is_nobody_elses_to_write() {
     let gathered = gather(std::slice::from_ref(&file), root());
     let help = gathered.diagnostics[0].help.clone().expect("help");
     let command = help.split('`').nth(1).expect("a command");
-    let done = std::process::Command::new("sh").args(["-c", command]).status();
-    assert!(done.expect("sh").success(), "{command}");
+    let mut shell = std::process::Command::new("sh");
+    let done = shell.env("TMPDIR", &dir.0).args(["-c", command]).output().expect("sh");
+    assert!(done.status.success(), "{command}");
+    let said = String::from_utf8(done.stdout).expect("UTF-8");
+    let copy = PathBuf::from(said.trim_end().rsplit('\'').nth(1).expect("where it is"));
     held.write_all(b", after").expect("write");
-    let texts = |file: PathBuf| -> Vec<String> {
-        let gathered = gather(&[file], root());
-        gathered.sources.iter().map(|source| source.text().to_owned()).collect()
-    };
-    assert_eq!(texts(file), ["before"]);
-
-    // Where everybody may put files, only a link to a secret is needed for the copy to tell it.
-    let file = dir.file("b.yaml", b"b");
-    chmod(&file, 0o666);
-    chmod(&dir.0, 0o1777);
-    let said = dir.answer(&file, root());
-    assert!(said.ends_with("`install -D -m 600 DIR/b.yaml /etc/portmap/b.yaml`\n"), "{said}");
+    let gathered = gather(std::slice::from_ref(&copy), root());
+    let texts: Vec<_> = gathered.sources.iter().map(Source::text).collect();
+    assert_eq!(texts, ["before"]);
+    // What only its owner might read stays so, and no other file is replaced.
+    let mode = fs::metadata(&copy).expect("copy").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    assert_ne!(copy.parent(), file.parent());
 }
 
 #[test]
@@ -236,8 +235,9 @@ fn root_refuses_what_belongs_to_others() {
     assert_eq!(
         said,
         "DIR/a.yaml: error: DIR/a.yaml belongs to uid 12345, not to root (mode 0644)\n\
-         help: whoever has it open may write it still: use a copy, and check what that says: \
-         `install -m 644 DIR/a.yaml DIR/a.yaml.new && mv DIR/a.yaml.new DIR/a.yaml`\n"
+         help: use a copy that nobody else can write: `install -v -m 600 DIR/a.yaml \
+         \"$(mktemp -d)\"` makes one and says where; check what it says, then apply it or put it \
+         in the place of the file\n"
     );
     let invoked = Caller::Root { invoked_by: Some(12345) };
     assert_eq!(dir.answer(&file, invoked), "");
@@ -279,7 +279,7 @@ fn paths_in_commands_are_quoted() {
     let file = dir.file("my rules.yaml", b"a");
     chmod(&file, 0o666);
     let said = dir.answer(&file, root());
-    assert!(said.ends_with("&& mv 'DIR/my rules.yaml.new' 'DIR/my rules.yaml'`\n"), "{said}");
+    assert!(said.contains("`install -v -m 600 'DIR/my rules.yaml' "), "{said}");
     let fifo = dir.0.join("a fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("mkfifo");
     let said = dir.answer(&fifo, ANYONE);
