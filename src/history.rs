@@ -45,6 +45,13 @@ use store::Opened;
 /// Where the state is kept unless `--state-dir` says otherwise.
 pub const STATE_DIR: &str = "/var/lib/portmap";
 
+/// Whether a directory with these names in it, and no others, is one of generations.
+fn are_generations<N: AsRef<OsStr>>(names: &[N]) -> bool {
+    let is_ours = |name: &str| number_of(store::of_temporary(name).unwrap_or(name)).is_some();
+    let mut texts = names.iter().map(|name| name.as_ref().to_str());
+    !names.is_empty() && texts.all(|name| name.is_some_and(is_ours))
+}
+
 /// All generations of a state directory, as they were when it was opened.
 #[derive(Debug)]
 pub struct History {

@@ -487,6 +487,41 @@ fn a_directory_is_known_by_what_portmap_has_written() {
     }
 }
 
+/// A power cut has emptied all that says whose it is, and an editor has kept a copy.
+#[test]
+fn a_directory_with_nothing_but_generations_in_its_place_is_known() {
+    let state = State::new();
+    apply(&mut state.lock(), MAPPING);
+    fs::write(state.dir.join("boot~"), "").unwrap();
+    for name in ["namespace", "generations/000001.yaml"] {
+        fs::write(state.dir.join(name), "").unwrap();
+    }
+    assert_eq!(apply(&mut state.lock(), MAPPING), 2);
+    // Where it is open to others, that is what is to be mended, and not another one taken.
+    fs::set_permissions(&state.dir, PermissionsExt::from_mode(0o775)).unwrap();
+    assert!(state.lock_fails().help().contains("chmod g-w"), "{}", state.lock_fails().help());
+    fs::set_permissions(&state.dir, PermissionsExt::from_mode(0o755)).unwrap();
+
+    let mut locked = state.lock();
+    locked.set_boot(id(2)).unwrap();
+    drop(locked);
+    fs::remove_dir_all(state.dir.join("generations")).unwrap();
+    assert_eq!(state.lock().boot().unwrap(), Some(id(2)));
+}
+
+/// Whoever can open it can lock it, and keep everybody out.
+#[test]
+fn a_lock_that_others_can_open_is_closed_to_them() {
+    let state = State::new();
+    drop(state.lock());
+    for name in ["lock", "lock.queue"] {
+        let path = state.dir.join(name);
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+        drop(state.lock());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600, "{name}");
+    }
+}
+
 /// Root that has given up CAP_DAC_OVERRIDE could open them no more.
 #[test]
 fn files_have_their_mode_whatever_the_umask_says() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::unistd::Uid;
 
-use super::{GENERATIONS, STATE_DIR, are_ours};
+use super::{GENERATIONS, STATE_DIR, are_generations, are_ours};
 use crate::formats::shell_quoted as quoted;
 use crate::host::trust::Distrust;
 use crate::mapping::GenerationId;
@@ -145,10 +145,11 @@ impl Error {
 /// Whether it is a file of a state directory, or one itself, and not a directory that was named by
 /// mistake.
 fn is_ours(path: &Path) -> bool {
-    let holds_ours = || {
-        let names = fs::read_dir(path).into_iter().flatten().flatten();
-        are_ours(&names.map(|entry| entry.file_name()).collect::<Vec<_>>())
+    let names = |path: &Path| -> Vec<_> {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name()).collect()
     };
+    let holds_ours = || are_ours(&names(path)) || are_generations(&names(&path.join(GENERATIONS)));
     !path.is_dir() || path.ends_with(GENERATIONS) || path == Path::new(STATE_DIR) || holds_ours()
 }
 

@@ -1,8 +1,8 @@
 //! One lock for every change to a state directory.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,9 @@ use crate::host::dir::{self, Dir};
 
 /// How often a waiting process looks again.
 const POLL: Duration = Duration::from_millis(5);
+
+/// For its owner alone.
+const MODE: u32 = 0o600;
 
 /// No lock has as many bytes in it.
 pub(super) const TEXT_MAX: usize = 64;
@@ -114,7 +117,7 @@ fn acquire(dir: &Dir, name: &str, until: Deadline) -> Result<Acquired, Error> {
 pub(super) fn open(dir: &Dir, name: &str) -> Result<Option<File>, Error> {
     let path = dir.path().join(name);
     // What changes only the kernel (restore, clear) can be locked on a read-only disk too.
-    let file = match dir.open_or_create(name, 0o600) {
+    let file = match dir.open_or_create(name, MODE) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         // Root that has given up CAP_DAC_OVERRIDE may not write what is another's: that it is
         // says more.
@@ -133,6 +136,10 @@ pub(super) fn open(dir: &Dir, name: &str) -> Result<Option<File>, Error> {
         return Err(Error::io("lock", &path)(Errno::EMLINK.into()));
     }
     dir.judge(&file, &path).map_err(store::found("lock", &path))?;
+    // Whoever can open it can lock it. On a read-only disk it stays as it is.
+    if meta.mode() & 0o077 != 0 {
+        let _ = file.set_permissions(Permissions::from_mode(MODE));
+    }
     if !holds_what_a_lock_does(&file).map_err(Error::io("lock", &path))? {
         let what = "another program has written to it".into();
         return Err(Error::NotOurs { path, what });

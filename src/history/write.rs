@@ -11,7 +11,9 @@ use super::error::Error;
 use super::header::{self, Draft, HEADER_MAX, Header, MAPPING_MAX, Outcome};
 use super::lock::{Deadline, Lock};
 use super::store::{self, Opened};
-use super::{BOOT, GENERATIONS, History, NAMESPACE, are_ours, file_name, number_of, owner};
+use super::{
+    BOOT, GENERATIONS, History, NAMESPACE, are_generations, are_ours, file_name, number_of, owner,
+};
 use crate::host::dir::Dir;
 use crate::mapping::{GenerationId, Point};
 
@@ -76,7 +78,11 @@ fn check_recognised(top: &Dir) -> Result<(), Error> {
     let mut names = top.names().map_err(Error::io("list", top.path()))?;
     // On a disk of its own mke2fs(8) has put it there, and it says nothing.
     names.retain(|name| name != "lost+found");
-    if names.is_empty() || are_ours(&names) || owner::is_known(top) || has_generation(top)? {
+    let has_written = || {
+        let has_boot = matches!(store::read_boot(top, BOOT), Ok(Some(_)));
+        Ok::<_, Error>(has_boot || owner::is_known(top) || has_generations(top)?)
+    };
+    if names.is_empty() || are_ours(&names) || has_written()? {
         Ok(())
     } else {
         let what = "it has files of others, and none that portmap has written".into();
@@ -84,14 +90,15 @@ fn check_recognised(top: &Dir) -> Result<(), Error> {
     }
 }
 
-/// Whether there is a generation that can be read, if only by a newer portmap.
-fn has_generation(top: &Dir) -> Result<bool, Error> {
+/// Whether there are nothing but generations, or one that can be read, if only by a newer portmap.
+fn has_generations(top: &Dir) -> Result<bool, Error> {
     let dir = top.open_dir(GENERATIONS).map_err(store::in_dir(top, GENERATIONS))?;
     let Some(dir) = dir else { return Ok(false) };
-    let names = store::names(&dir)?;
+    let names = dir.names().map_err(Error::io("list", dir.path()))?;
     let is_readable =
         |number| matches!(Opened::open(&dir, number), Ok(Some(_)) | Err(Error::Newer { .. }));
-    Ok(names.iter().filter_map(|name| number_of(name)).any(is_readable))
+    let mut numbers = names.iter().filter_map(|name| number_of(name.to_str()?));
+    Ok(are_generations(&names) || numbers.any(is_readable))
 }
 
 impl Locked {
