@@ -91,13 +91,14 @@ pub enum Refusal {
     TableElsewhere { service: Service, table: RunId },
 }
 
-/// The command may have ended, and what it started hold the mapping.
+/// The command may have ended, and what it started hold the mapping; and where it was started, its
+/// process may have had another number than here (pid_namespaces(7)).
 fn run_elsewhere(pid: u32, command: &str, holders: &[Process]) -> String {
     match holders {
-        [first, ..] if holders.iter().all(|holder| holder.pid != pid) => format!(
-            "`{command}` has ended, but process {} ({}), which it started, has not",
-            first.pid, first.name
-        ),
+        [] => format!("`{command}`, whose processes cannot be seen from here"),
+        [first, ..] if holders.iter().all(|holder| holder.pid != pid) => {
+            format!("process {} ({}) holds it, of `{command}`", first.pid, first.name)
+        }
         _ => format!("process {pid} (`{command}`)"),
     }
 }
@@ -149,9 +150,15 @@ impl Refusal {
             Self::Busy { .. } => "try again later".into(),
             Self::RunElsewhere { pid, holders, .. } => {
                 let pids: Vec<_> = holders.iter().map(|holder| holder.pid.to_string()).collect();
-                match holders.is_empty() || pids.contains(&pid.to_string()) {
-                    true => format!("`kill {pid}` ends it; or choose another port"),
-                    false => format!("`kill {}` ends it; or choose another port", pids.join(" ")),
+                match pids.as_slice() {
+                    [] => format!(
+                        "end it where it was started, as process {pid} there; or choose another \
+                         port"
+                    ),
+                    _ if pids.contains(&pid.to_string()) => {
+                        format!("`kill {pid}` ends it; or choose another port")
+                    }
+                    _ => format!("`kill {}` ends it; or choose another port", pids.join(" ")),
                 }
             }
             Self::TableElsewhere { table, .. } => format!(

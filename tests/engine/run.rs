@@ -71,8 +71,7 @@ fn a_port_belongs_to_one_run() {
         panic!("{refused}")
     };
     assert_eq!((*service, *pid), (tcp(80), 7));
-    assert!(refused.to_string().contains("process 7 (`npm start`)"), "{refused}");
-    assert!(refused.help().unwrap().contains("kill 7"));
+    assert!(refused.to_string().contains("80/tcp is mapped by another run: `npm start`"));
     assert_eq!(host.runs(), ["portmap-run-7 80:4000"]);
 }
 
@@ -164,6 +163,16 @@ fn what_nobody_holds_any_more_is_removed_by_the_next_command() {
     left_over();
     host.begin(8, "81:4001").unwrap();
     assert_eq!(host.runs(), ["portmap-run-8 81:4001"], "it is in nobody's way");
+}
+
+/// Where it was started, its process may have had another number.
+#[test]
+fn a_run_whose_processes_cannot_be_seen_is_not_told_by_a_number_of_here() {
+    let host = Host::new();
+    host.begin(1, "80:4000").unwrap();
+    let refused = fails(host.begin(2, "80:4001"));
+    assert!(refused.to_string().contains("cannot be seen from here"), "{refused}");
+    assert!(!refused.help().unwrap().contains("kill"), "{:?}", refused.help());
 }
 
 /// What has only the name of a run's table is somebody else's.
