@@ -1,6 +1,7 @@
 //! `portmap completions`: a script for the user's shell. The script asks portmap itself, so that
 //! it knows the generations that there are, and never lags behind the commands.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -35,8 +36,18 @@ pub fn run(ui: &Ui, completions: &Completions) -> Result {
     completer
         .write_registration(VARIABLE, "portmap", "portmap", "portmap", &mut script)
         .context("write the completion script")?;
-    ui.print(String::from_utf8_lossy(&script))?;
+    let script = String::from_utf8_lossy(&script);
+    ui.print(match shell.as_str() {
+        "bash" => quoting(&script),
+        _ => script.into_owned(),
+    })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// bash puts what is offered on the command line as it is, unless it is told that these are names of
+/// files: it would execute a part of one that is called `$(reboot).yaml`.
+fn quoting(script: &str) -> String {
+    script.replace("complete -o nospace ", "complete -o nospace -o filenames ")
 }
 
 /// Answers the script, and then does not return. Does nothing where no script asks.
@@ -108,10 +119,24 @@ fn pages() -> Vec<CompletionCandidate> {
     shown.map(page).chain([rules]).collect()
 }
 
+/// As the line says that is being completed, or the environment. Some shells have `=` as a word of
+/// its own.
+fn state_dir() -> OsString {
+    let mut words = std::env::args_os().skip_while(|word| word != "--state-dir").skip(1);
+    let named = words.find(|word| word != "=").filter(|word| !word.is_empty());
+    let joined = || {
+        let words = std::env::args_os().filter_map(|word| word.into_string().ok());
+        words.filter_map(|w| Some(w.strip_prefix("--state-dir=")?.into())).next()
+    };
+    named
+        .or_else(joined)
+        .or_else(|| environment::var_os("PORTMAP_STATE_DIR"))
+        .unwrap_or_else(|| history::STATE_DIR.into())
+}
+
 /// The newest first, each with what is known of it.
 fn generations() -> Vec<CompletionCandidate> {
-    let dir = environment::var_os("PORTMAP_STATE_DIR").unwrap_or_else(|| history::STATE_DIR.into());
-    let Ok(history) = History::open(dir) else { return Vec::new() };
+    let Ok(history) = History::open(state_dir()) else { return Vec::new() };
     let candidate = |(order, header): (usize, &history::Header)| {
         let time = humantime::format_rfc3339_seconds(header.time);
         let what = match &header.message {

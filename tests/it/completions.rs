@@ -83,6 +83,53 @@ fn bash_offers_commands_generations_pages_and_rules_files() {
     }
 }
 
+/// What is offered is put on the line, which is executed then.
+#[test]
+fn bash_quotes_names_of_files() {
+    let host = Namespace::new();
+    for dir in ["hostile", "ordinary", "ordinary/rules.d"] {
+        fs::create_dir(host.dir().join(dir)).unwrap();
+    }
+    fs::write(host.dir().join("hostile/rules$(touch made).yaml"), "").unwrap();
+    fs::write(host.dir().join("ordinary/with space.yaml"), "").unwrap();
+    let shell = "PATH=$(dirname \"$1\"):$PATH; exec bash --norc --noprofile -i";
+    let mut terminal = host.portmap_mounted(shell, ["x"]).at_terminal();
+    terminal.press(
+        "PS1=; source <(portmap completions bash); say() { printf '<%s>' \"$@\"; }; \
+         eval \"$(complete -p portmap | sed 's/ portmap$/ say/')\"; echo rea''dy\n",
+    );
+    terminal.shows("ready\r\n");
+    terminal.press("cd ordinary\nsay check w\t\n");
+    terminal.shows("<check><with space.yaml>");
+    terminal.press("say check r\t\n");
+    terminal.shows("<check><rules.d/>");
+    terminal.press("cd ../hostile\nsay check r\t\n");
+    terminal.shows("<check><rules$(touch made).yaml>");
+    terminal.press("exit\n");
+    terminal.ends();
+    assert!(!host.dir().join("hostile/made").exists());
+}
+
+/// Those of the state directory that the line names.
+#[test]
+fn generations_are_those_of_the_directory_on_the_line() {
+    let host = host();
+    let ask = |words: &str| {
+        let script = format!(
+            "export _CLAP_IFS=' ' _CLAP_COMPLETE_TYPE=9; set -- {words}; \
+             _CLAP_COMPLETE_INDEX=$(($# - 1)) PORTMAP_COMPLETE=bash portmap -- \"$@\""
+        );
+        host.shell(&script).1
+    };
+    assert!(ask("portmap show ''").contains('2'));
+    for words in ["--state-dir nowhere", "--state-dir = nowhere", "--state-dir=nowhere"] {
+        let offered = ask(&format!("portmap {words} show ''"));
+        assert!(!offered.contains('2'), "{words}: {offered}");
+        let there = words.replace("nowhere", "state");
+        assert!(ask(&format!("portmap {there} show ''")).contains('2'), "{there}");
+    }
+}
+
 #[test]
 fn fish_offers_commands_generations_pages_and_rules_files() {
     let host = host();
