@@ -456,7 +456,7 @@ fn a_directory_that_only_has_names_of_ours_too_is_left_alone() {
                 Some(name) => {
                     let dir = state.dir.join(name);
                     fs::create_dir(&dir).unwrap();
-                    fs::write(dir.join("000001.yaml"), "of others").unwrap();
+                    fs::write(dir.join("alpha"), "of others").unwrap();
                     fs::write(dir.join("000002.yaml.tmp"), "of others").unwrap();
                 }
             }
