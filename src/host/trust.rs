@@ -204,11 +204,12 @@ impl Distrust {
             Reason::Owner { .. } => {
                 Some(format!("check what is in it, then run `chown root {path}`"))
             }
-            Reason::Writer(Writer::Group(_)) => Some(format!("run `chmod g-w {path}`")),
-            Reason::Writer(Writer::Everybody) => Some(format!("run `chmod go-w {path}`")),
-            Reason::Writer(Writer::Listed(_)) | Reason::Unreadable => {
-                Some(format!("run `setfacl --remove-all {path}`"))
+            // The group's permissions are the mask of an access list (acl(5)).
+            Reason::Writer(Writer::Group(_) | Writer::Listed(_)) => {
+                Some(format!("run `chmod g-w {path}`"))
             }
+            Reason::Writer(Writer::Everybody) => Some(format!("run `chmod go-w {path}`")),
+            Reason::Unreadable => Some(format!("run `setfacl --remove-all {path}`")),
             Reason::Names => None,
         }
     }
