@@ -5,6 +5,7 @@
 //! Says its seed when it fails. `PORTMAP_WALK=STEPS[:SEED]` walks as far, and the same way again;
 //! `make walk` goes far, and writes down how far.
 
+mod foresight;
 pub mod model;
 pub mod rules;
 pub mod stage;
@@ -75,7 +76,8 @@ impl Walk {
 
     fn step(&mut self) {
         match self.dice.below(100) {
-            0..60 => self.command(),
+            0..51 => self.command(),
+            51..60 => self.foreseen(),
             60..76 => self.killed(),
             76..80 => self.flush(),
             80..84 => self.add_element(),

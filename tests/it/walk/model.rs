@@ -109,7 +109,8 @@ pub enum Says {
     Refused,
 }
 
-enum Record {
+/// What a change is called in the history.
+pub enum Record {
     New { parent: Number, restores: Option<Number> },
     Existing(Number),
 }
@@ -197,7 +198,7 @@ impl Model {
     }
 
     /// The one way in which the table changes: afterwards it serves `mapping`.
-    fn carry_out(&mut self, mapping: &MappingSet, record: Record) {
+    pub fn carry_out(&mut self, mapping: &MappingSet, record: Record) {
         let active = self.active();
         let is_recorded = self.mapping(active).as_ref() == Some(mapping);
         let there = self.table.as_ref().map_or(MappingSet::default(), |t| t.mapping.clone());
@@ -366,7 +367,7 @@ impl Model {
     }
 
     /// Whether more than a number or what an expired trial left is otherwise.
-    fn is_otherwise(&self, before: &Self) -> bool {
+    pub fn is_otherwise(&self, before: &Self) -> bool {
         let damage = |model: &Self| model.table.as_ref().is_some_and(|t| t.damage != Damage::None);
         before.serving() != self.serving()
             || before.is_on_trial() != self.is_on_trial()
