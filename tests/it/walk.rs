@@ -7,6 +7,7 @@
 
 mod foresight;
 pub mod model;
+mod reboot;
 pub mod rules;
 pub mod stage;
 
@@ -84,7 +85,8 @@ impl Walk {
             84..88 => self.damage(),
             88..91 => self.other(),
             91..97 => self.begin_or_end_run(),
-            97..99 => self.no_step_of_a_run_is_taken_twice(),
+            97 => self.reboot(),
+            98 => self.no_step_of_a_run_is_taken_twice(),
             _ => self.time_is_up(),
         }
     }

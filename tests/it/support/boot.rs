@@ -14,8 +14,11 @@ use super::Namespace;
 use super::namespace::before_exec;
 use super::portmap::PROGRAM;
 
-/// Directories of this host that a command sees instead of the machine's.
-const REPLACED: [&str; 2] = ["etc", "run"];
+/// What of this host a command sees instead of the machine's.
+const REPLACED: [(&str, &str); 3] = [("etc", "/etc"), ("run", "/run"), ("boot_id", BOOT_ID)];
+
+/// Which run of the machine this is (proc(5)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 const WANTED: &str = "systemd/system/multi-user.target.wants/portmap-nft.service";
 
@@ -24,9 +27,10 @@ impl Namespace {
     /// directory.
     #[track_caller]
     pub fn that_boots(self) -> Self {
-        for dir in REPLACED {
+        for dir in ["etc", "run"] {
             fs::create_dir(self.dir().join(dir)).unwrap();
         }
+        self.file("boot_id", &fs::read_to_string(BOOT_ID).unwrap());
         for name in ["passwd", "group", "services", "nsswitch.conf", "ld.so.cache"] {
             // Not every machine has all of them.
             let _ = fs::copy(Path::new("/etc").join(name), self.etc(name));
@@ -43,19 +47,30 @@ impl Namespace {
         self
     }
 
+    /// What a reboot makes of the kernel, and of what names this run of the machine. Whatever runs
+    /// must have ended before; nothing is restored yet.
+    #[track_caller]
+    pub fn loses_its_kernel(&self) {
+        let another = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+        self.file("boot_id", &another);
+        self.nft("flush ruleset");
+        self.conntrack(&["-F"]);
+        assert_eq!(self.ruleset(), "");
+    }
+
     /// A file in this host's /etc.
     pub fn etc(&self, name: &str) -> PathBuf {
         self.dir().join("etc").join(name)
     }
 
-    /// Lets the command see this host's directories, if there are any.
-    pub(super) fn mount_own(&self, command: &mut Command) {
+    /// Lets the command see this host's own files, if there are any.
+    pub fn mount_own(&self, command: &mut Command) {
         let c_string = |path: &Path| CString::new(path.as_os_str().as_bytes()).unwrap();
-        let pairs = REPLACED.map(|dir| (self.dir().join(dir), Path::new("/").join(dir)));
+        let pairs = REPLACED.map(|(own, place)| (self.dir().join(own), Path::new(place)));
         if pairs.iter().any(|(own, _)| !own.exists()) {
             return;
         }
-        let pairs = pairs.map(|(own, place)| (c_string(&own), c_string(&place)));
+        let pairs = pairs.map(|(own, place)| (c_string(&own), c_string(place)));
         before_exec(command, move || {
             const NONE: Option<&str> = None;
             unshare(CloneFlags::CLONE_NEWNS)?;
