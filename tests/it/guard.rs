@@ -22,14 +22,15 @@ use crate::support::{Namespace, PATIENCE, World, answer, wait_until};
 const RULES: &str = "ports: { 80: 3000, 53/udp: 5353 }";
 
 /// A guard, and what it says: one document for each event. It is ended when this is dropped.
-struct Guard {
+pub struct Guard {
     child: Child,
     events: Receiver<Value>,
 }
 
 impl Namespace {
-    fn guard_command(&self) -> Command {
+    pub fn guard_command(&self) -> Command {
         let mut command = self.command(PROGRAM);
+        self.mount_own(&mut command);
         command.env("PORTMAP_STATE_DIR", self.dir().join("state")).env_remove("NOTIFY_SOCKET");
         command.args(["-o", "json", "guard"]).stdin(Stdio::null()).stdout(Stdio::piped());
         command
@@ -50,7 +51,7 @@ impl Namespace {
 
 impl Guard {
     #[track_caller]
-    fn start(command: &mut Command) -> Self {
+    pub fn start(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (send, events) = channel();
@@ -66,7 +67,7 @@ impl Guard {
     }
 
     #[track_caller]
-    fn next(&self) -> Value {
+    pub fn next(&self) -> Value {
         self.events.recv_timeout(PATIENCE).expect("the guard says something")
     }
 
@@ -89,8 +90,13 @@ impl Guard {
         self.child.id()
     }
 
-    fn kill(&self, signal: Signal) {
+    pub fn kill(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
+    }
+
+    #[track_caller]
+    pub fn ends(mut self) {
+        self.child.wait().unwrap();
     }
 
     /// A number of its `/proc/PID/status`.

@@ -6,6 +6,7 @@
 //! `make walk` goes far, and writes down how far.
 
 mod foresight;
+mod guard;
 pub mod model;
 mod reboot;
 pub mod rules;
@@ -19,6 +20,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use portmap::mapping::Selector;
 
+use self::guard::Guarding;
 use self::model::{Command, Damage, Model};
 use self::rules::{Dice, SERVICES, TARGETS, any_rules};
 use self::stage::Stage;
@@ -54,6 +56,7 @@ struct Walk {
     stage: Stage,
     model: Model,
     run: Option<Run>,
+    guard: Option<Guarding>,
     /// What was done, to be told if it ends badly.
     done: Vec<String>,
 }
@@ -72,13 +75,14 @@ impl Drop for Walk {
 impl Walk {
     fn new(seed: u64) -> Self {
         let (dice, stage, model) = (Dice::new(seed), Stage::new(), Model::default());
-        Self { seed, dice, stage, model, run: None, done: Vec::new() }
+        Self { seed, dice, stage, model, run: None, guard: None, done: Vec::new() }
     }
 
     fn step(&mut self) {
         match self.dice.below(100) {
-            0..51 => self.command(),
-            51..60 => self.foreseen(),
+            0..49 => self.command(),
+            49..57 => self.foreseen(),
+            57..60 => self.begin_or_end_guard(),
             60..76 => self.killed(),
             76..80 => self.flush(),
             80..84 => self.add_element(),
@@ -167,7 +171,8 @@ impl Walk {
                 Ok(model) => {
                     self.model = model;
                     let step = self.done.last().expect("a step");
-                    return self.stage.ask(&self.model, step);
+                    self.stage.ask(&self.model, step);
+                    return self.guard_follows();
                 }
                 Err(differs) => why.push(differs),
             }
@@ -183,10 +188,8 @@ impl Walk {
         } else if self.model.table.is_none() {
             return self.command();
         }
-        self.says(format!("nft {command}"));
-        self.stage.world.host.nft(command);
         after.flush();
-        self.becomes(vec![after]);
+        self.somebody_else(command, after);
         self.stage.world.host.conntrack(&["-F"]);
     }
 
@@ -205,11 +208,9 @@ impl Walk {
         let to = self.dice.pick(&TARGETS).0;
         let (protocol, port) = (service.protocol, service.port);
         let element = format!("add element inet portmap ports {{ {protocol} . {port} : {to} }}");
-        self.says(format!("nft {element}"));
-        self.stage.world.host.nft(&element);
         let mut after = self.model.clone();
         after.add_element(service, to);
-        self.becomes(vec![after]);
+        self.somebody_else(&element, after);
     }
 
     fn damage(&mut self) {
@@ -224,9 +225,7 @@ impl Walk {
             return self.command();
         }
         table.damage = damage;
-        self.says(format!("nft {command}"));
-        self.stage.world.host.nft(command);
-        self.becomes(vec![after]);
+        self.somebody_else(command, after);
     }
 
     fn other(&mut self) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use portmap::mapping::{Direct, Mapping, MappingSet, Port, Service, Target};
 
+use super::guard::Expected;
 use super::rules::{Side, TARGETS, is_hidden, target};
 
 /// The number of a generation; 0 is the beginning, when nothing was mapped.
@@ -24,6 +25,8 @@ pub struct Model {
     pub run: Option<(Service, u16)>,
     /// Whether a table of somebody else is there.
     pub other: bool,
+    /// What a guard expects, while one runs.
+    pub guard: Option<Expected>,
 }
 
 #[derive(Clone, Debug)]
@@ -241,6 +244,15 @@ impl Model {
             Generation { mapping, fate, is_open: false, is_untold: false, parent, back, restores },
         );
         number
+    }
+
+    /// Makes both layers what they were made as.
+    pub fn repair(&mut self, active: MappingSet, on_trial: MappingSet) {
+        let Some(table) = &mut self.table else { return };
+        (table.mapping, table.damage) = (active, Damage::None);
+        if let Some(trial) = &mut table.trial {
+            trial.mapping = on_trial;
+        }
     }
 
     /// Takes the second layer away.

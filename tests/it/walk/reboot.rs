@@ -13,6 +13,7 @@ impl Walk {
             run.ends();
             self.stage.world.host.has_no_runs_soon();
         }
+        self.end_guard();
         self.stage.world.host.loses_its_kernel();
         self.model.reboot();
         if self.dice.one_in(3) {
@@ -31,6 +32,6 @@ impl Model {
     /// Whatever was on trial was not confirmed; the history and what boot restores are on the disk.
     fn reboot(&mut self) {
         self.flush();
-        (self.run, self.other) = (None, false);
+        (self.run, self.guard, self.other) = (None, None, false);
     }
 }

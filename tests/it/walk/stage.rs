@@ -30,6 +30,7 @@ pub struct Seen {
     has_drifted: bool,
     boot: Option<Number>,
     runs: usize,
+    is_guarded: bool,
     states: BTreeMap<Number, String>,
     /// The generations of which only the intent is on the disk.
     open: BTreeSet<Number>,
@@ -143,6 +144,7 @@ impl Stage {
             has_drifted: !status["drift"].is_null(),
             boot: status["persisted"].as_u64(),
             runs: status["runs"].as_array().unwrap().len(),
+            is_guarded: !status["guard"].is_null(),
             open: with_outcome("intent"),
             untold: with_outcome("trial"),
             states: states.collect(),
@@ -179,7 +181,8 @@ impl Stage {
             let name = name.strip_suffix(".tmp").unwrap_or(name);
             let number = name.strip_suffix(".yaml").and_then(|n| n.parse::<u64>().ok());
             number.is_some()
-                || ["lock", "lock.queue", "boot", "namespace", "generations"].contains(&name)
+                || ["lock", "lock.queue", "boot", "namespace", "generations", "guard"]
+                    .contains(&name)
         };
         let unknown = self.files().into_iter().filter(|name| !known(name));
         unknown.map(|name| format!("left over: {name}")).collect()
@@ -238,6 +241,7 @@ impl Model {
             boot: self.boot,
             runs: usize::from(self.run.is_some()),
             states: states.collect(),
+            is_guarded: self.guard.is_some(),
             open: self.generations.iter().filter(|(_, g)| g.is_open).map(|(n, _)| *n).collect(),
             untold: self.generations.iter().filter(|(_, g)| g.is_untold).map(|(n, _)| *n).collect(),
             serving: rules::text(&self.serving()),
