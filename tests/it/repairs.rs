@@ -9,7 +9,7 @@ const RULES: &str = "ports: { 80: 3000 }";
 
 /// The handle of the first rule of a chain that contains `text`.
 #[track_caller]
-fn handle(host: &Namespace, chain: &str, text: &str) -> String {
+pub fn handle(host: &Namespace, chain: &str, text: &str) -> String {
     let list = ["--handle", "list", "chain", "inet", "portmap", chain];
     let listing = host.output(host.command("nft").args(list), "");
     let line = listing.lines().find(|line| line.contains(text));

@@ -1,10 +1,13 @@
 //! Commands by chance, one after another, killed ones and other people's doings among them. After
 //! each, the kernel, the history and a small model agree, every client gets the answer that the
-//! model gives, and the exit code told the effect.
+//! model gives, and the exit code told the effect. Changes are shown before they are made; the host is
+//! started anew; a guard comes and goes.
 //!
 //! Says its seed when it fails. `PORTMAP_WALK=STEPS[:SEED]` walks as far, and the same way again;
 //! `make walk` goes far, and writes down how far.
 
+mod answers;
+mod edits;
 mod foresight;
 mod guard;
 pub mod model;
@@ -17,11 +20,9 @@ use std::iter;
 use std::thread;
 use std::time::Instant;
 
-use nix::sys::signal::Signal;
-use portmap::mapping::Selector;
-
+use self::answers::Other;
 use self::guard::Guarding;
-use self::model::{Command, Damage, Model};
+use self::model::{Command, Model};
 use self::rules::{Dice, SERVICES, TARGETS, any_rules};
 use self::stage::Stage;
 use crate::run::{Run, waiting};
@@ -29,6 +30,7 @@ use crate::support::chance::count_and_seed;
 use crate::support::record::record;
 use crate::support::share::share;
 use crate::support::wait_until;
+use nix::sys::signal::Signal;
 
 /// So many steps of one host, then another one is walked over.
 const STEPS_OF_A_HOST: usize = 500;
@@ -85,8 +87,7 @@ impl Walk {
             57..60 => self.begin_or_end_guard(),
             60..76 => self.killed(),
             76..80 => self.flush(),
-            80..84 => self.add_element(),
-            84..88 => self.damage(),
+            80..88 => self.edit(),
             88..91 => self.other(),
             91..97 => self.begin_or_end_run(),
             97 => self.reboot(),
@@ -184,7 +185,7 @@ impl Walk {
         let mut after = self.model.clone();
         let command = self.dice.pick(&["flush ruleset", "delete table inet portmap"]);
         if command == "flush ruleset" {
-            after.other = false;
+            after.other = Other::None;
         } else if self.model.table.is_none() {
             return self.command();
         }
@@ -193,46 +194,14 @@ impl Walk {
         self.stage.world.host.conntrack(&["-F"]);
     }
 
-    /// To the map of plain mappings, if there is one.
-    fn add_element(&mut self) {
-        let table = self.model.table.as_ref();
-        let is_plain = |m: &portmap::mapping::Mapping| m.selector == Selector::ANYONE;
-        let table = table.filter(|table| {
-            table.trial.is_none()
-                && table.mapping.services().any(|all| all.len() == 1 && is_plain(&all[0]))
-        });
-        let free = table.and_then(|table| {
-            SERVICES.into_iter().find(|service| table.mapping.of(*service).is_empty())
-        });
-        let Some(service) = free else { return self.command() };
-        let to = self.dice.pick(&TARGETS).0;
-        let (protocol, port) = (service.protocol, service.port);
-        let element = format!("add element inet portmap ports {{ {protocol} . {port} : {to} }}");
-        let mut after = self.model.clone();
-        after.add_element(service, to);
-        self.somebody_else(&element, after);
-    }
-
-    fn damage(&mut self) {
-        let mut after = self.model.clone();
-        let table = after.table.as_mut().filter(|table| table.trial.is_none());
-        let Some(table) = table else { return self.command() };
-        let (command, damage) = match self.dice.below(2) {
-            0 => ("flush chain inet portmap output", Damage::NoOutput),
-            _ => ("add rule inet portmap prerouting tcp dport 9 counter", Damage::Rule),
-        };
-        if table.damage != Damage::None {
-            return self.command();
-        }
-        table.damage = damage;
-        self.somebody_else(command, after);
-    }
-
     fn other(&mut self) {
         let mut after = self.model.clone();
-        after.other = !after.other;
-        self.says(format!("another table: {}", after.other));
-        self.stage.other(after.other);
+        after.other = match after.other {
+            Other::None => self.dice.pick(&[Other::Idle, Other::Takes, Other::Refuses]),
+            _ => Other::None,
+        };
+        self.says(format!("a table of somebody else: {:?}", after.other));
+        self.stage.world.host.nft_script(&after.other.script());
         self.becomes(vec![after]);
     }
 

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use portmap::mapping::{Direct, Mapping, MappingSet, Port, Service, Target};
+use portmap::mapping::{MappingSet, Service};
 
+use super::answers::Other;
 use super::guard::Expected;
-use super::rules::{Side, TARGETS, is_hidden, target};
 
 /// The number of a generation; 0 is the beginning, when nothing was mapped.
 pub type Number = u64;
@@ -23,8 +23,7 @@ pub struct Model {
     pub boot: Option<Number>,
     /// A run: the service, and the port where it goes.
     pub run: Option<(Service, u16)>,
-    /// Whether a table of somebody else is there.
-    pub other: bool,
+    pub other: Other,
     /// What a guard expects, while one runs.
     pub guard: Option<Expected>,
 }
@@ -43,8 +42,12 @@ pub enum Damage {
     None,
     /// The output chain is empty: nobody here is served.
     NoOutput,
-    /// A rule that is not ours, and does nothing.
+    /// Something that is not ours, and does nothing.
     Rule,
+    /// The map of plain mappings is not asked for those who come from outside.
+    NoLookup,
+    /// Nothing of the table does anything.
+    Dormant,
 }
 
 #[derive(Clone, Debug)]
@@ -131,26 +134,6 @@ impl Model {
 
     pub fn is_on_trial(&self) -> bool {
         self.running().is_some()
-    }
-
-    /// Who answers; `None` for a refusal.
-    pub fn answer(&self, side: &Side, service: Service) -> Option<&'static str> {
-        let run = self.run.filter(|(of, _)| *of == service);
-        let is_cut = |t: &Table| t.damage == Damage::NoOutput && !side.is_outside;
-        let port = match run {
-            Some((_, to)) => to,
-            None if self.table.as_ref().is_some_and(is_cut) => service.port.get(),
-            None => target(&self.serving(), side, service).get(),
-        };
-        TARGETS.iter().find(|(number, _)| *number == port).and_then(|(_, name)| *name)
-    }
-
-    /// Who answers at a target itself.
-    pub fn direct(&self, side: &Side, at: Service) -> Option<&'static str> {
-        let port = at.port.get();
-        let hidden = side.is_outside && is_hidden(&self.serving(), at.protocol, port);
-        let name = TARGETS.iter().find(|(number, _)| *number == port).and_then(|(_, name)| *name);
-        name.filter(|_| !hidden)
     }
 
     /// What serves when no trial runs.
@@ -314,17 +297,6 @@ impl Model {
         for generation in self.generations.values_mut().filter(|g| g.is_untold) {
             generation.fate = Fate::Reverted;
         }
-    }
-
-    /// Somebody else has added an element to the map of plain mappings.
-    pub fn add_element(&mut self, service: Service, to: u16) {
-        let table = self.table.as_mut().expect("a table");
-        let hidden = is_hidden(&table.mapping, service.protocol, to);
-        let direct = if hidden { Direct::Refuse } else { Direct::Allow };
-        let to = Target::new(Port::new(to).expect("not 0"));
-        let added = Mapping { direct, ..Mapping::new(service, to) };
-        let all = table.mapping.iter().cloned().chain([added]).collect();
-        table.mapping = MappingSet::new(all);
     }
 
     /// Old generations are removed, but none that is still needed; says which one was.

@@ -3,6 +3,7 @@
 use nix::sys::signal::Signal;
 
 use super::Walk;
+use super::answers::Other;
 use super::model::{Command, Model};
 
 impl Walk {
@@ -32,6 +33,6 @@ impl Model {
     /// Whatever was on trial was not confirmed; the history and what boot restores are on the disk.
     fn reboot(&mut self) {
         self.flush();
-        (self.run, self.guard, self.other) = (None, None, false);
+        (self.run, self.guard, self.other) = (None, None, Other::None);
     }
 }

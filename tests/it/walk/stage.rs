@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use portmap::formats::rules;
 use portmap::mapping::{Protocol, Service};
 
+use super::answers::{Other, TAKEN};
 use super::model::{Command, Fate, Model, Number, Says};
 use super::rules::{SERVICES, SIDES, Side, TARGETS, service};
 use crate::support::net::{Ask, Server};
@@ -37,20 +38,17 @@ pub struct Seen {
     /// Those that are on trial by what the disk says.
     untold: BTreeSet<Number>,
     serving: String,
-    other: bool,
+    other: Other,
     /// What should never be.
     problems: Vec<String>,
 }
-
-/// A table of somebody else, which nothing that portmap does may change.
-const OTHER: &str = "table ip other { chain input { type filter hook input priority 0; \
-                     tcp dport 9 counter accept comment \"kept\"; }; }";
 
 impl Stage {
     pub fn new() -> Self {
         let world = World::new().that_boots();
         let serve = |(port, name): (u16, Option<&str>)| Some(world.host.serve(name?, port));
-        let servers = TARGETS.into_iter().filter_map(serve).collect();
+        let (port, name) = TAKEN;
+        let servers = TARGETS.into_iter().chain([(port, Some(name))]).filter_map(serve).collect();
         Self { world, _servers: servers, connections: AtomicUsize::new(0) }
     }
 
@@ -107,14 +105,6 @@ impl Stage {
         }
     }
 
-    /// Adds or removes the other table.
-    pub fn other(&self, add: bool) {
-        match add {
-            true => self.world.host.nft_script(OTHER),
-            false => drop(self.world.host.nft("delete table ip other")),
-        }
-    }
-
     pub fn look(&self) -> Seen {
         let host = &self.world.host;
         let (status, history) = (host.status(), host.history());
@@ -149,7 +139,7 @@ impl Stage {
             untold: with_outcome("trial"),
             states: states.collect(),
             serving: host.portmap(["show"]).run().succeeds().stdout,
-            other: tables.contains("tcp dport 9 counter packets 0 bytes 0 accept comment \"kept\""),
+            other: Other::of(&tables),
             problems,
         }
     }
