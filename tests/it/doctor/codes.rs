@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 
 use super::{codes, finding_of, found, found_with};
 use crate::support::namespace::feed;
-use crate::support::{Namespace, World};
+use crate::support::{Namespace, World, skip};
 
 /// The codes of what is found on a host that boots: with those of its own units.
 #[track_caller]
@@ -162,7 +162,7 @@ fn iptables(host: &Namespace, words: &str) -> bool {
     let mut command = host.command("iptables-legacy");
     let has_legacy = feed(command.args(words.split(' ')), "").status.success();
     if !has_legacy {
-        eprintln!("left out: there is no legacy iptables here");
+        skip("there is no legacy iptables here");
     }
     has_legacy
 }

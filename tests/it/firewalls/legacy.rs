@@ -8,7 +8,7 @@ use proptest::sample::select;
 
 use super::{ANSWERED, Figures, OURS, SILENT, WAYS, files, judged, made_up, read, serving};
 use crate::support::namespace::feed;
-use crate::support::{Namespace, World};
+use crate::support::{Namespace, World, skip};
 
 const PROGRAMS: [&str; 2] = ["iptables-legacy-restore", "ip6tables-legacy-restore"];
 
@@ -38,7 +38,7 @@ fn has_legacy(host: &Namespace) -> bool {
     let list = "iptables-legacy -S && ip6tables-legacy -S";
     let has = feed(command.args(["-c", &format!("{script} && {list}")]), "").status.success();
     if !has {
-        eprintln!("left out: there is no legacy iptables here");
+        skip("there is no legacy iptables here");
     }
     has
 }

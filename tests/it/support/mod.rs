@@ -9,6 +9,7 @@
 //! - [`arbitrary`]: any mapping; [`model`]: the kernel's part, without a kernel (tests/engine has it
 //!   behind the program's own door);
 //! - [`record`]: what a long run has counted;
+//! - [`skip`]: what this machine cannot do;
 //! - [`terminal`]: the same at a terminal, with somebody at the keys.
 
 pub mod arbitrary;
@@ -23,11 +24,13 @@ pub mod portmap;
 pub mod process;
 pub mod record;
 pub mod share;
+mod skip;
 pub mod terminal;
 pub mod world;
 
 pub use namespace::{Namespace, needs_other_users};
 pub use net::{Listen, NoAnswer, answer};
+pub use skip::skip;
 pub use world::World;
 
 use std::thread;
