@@ -5,7 +5,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use clap::{CommandFactory, Parser};
 use portmap::cli::Cli;
@@ -338,20 +337,19 @@ fn without_a_file_etc_portmap_is_read() {
     assert!(stderr.contains("/etc/portmap"), "{stderr}");
 }
 
-/// With at most 512 MiB of memory, and five seconds.
+/// With at most 512 MiB of memory, and five seconds of a processor, of which a tenth is enough. It
+/// does not wait for anything either.
 #[track_caller]
 fn is_refused_promptly(host: &Namespace, input: &str) {
-    let started = Instant::now();
     for command in ["check", "plan"] {
         let line =
-            format!("ulimit -v 524288; timeout --kill-after=1 10 {PROGRAM} {command} {input}");
+            format!("ulimit -v 524288 -t 5; timeout --kill-after=1 60 {PROGRAM} {command} {input}");
         let (code, stdout, stderr) = host.shell(&line);
         let shown: String = stderr.chars().take(500).collect();
         assert_eq!((code, &*stdout), (Some(1), ""), "{command} {input}: {shown}");
         assert!(stderr.contains("error: "), "{command} {input}: {shown}");
         assert!(stderr.len() < 100_000, "{command} {input}: {} bytes", stderr.len());
     }
-    assert!(started.elapsed() < Duration::from_secs(5), "{input}: {:?}", started.elapsed());
 }
 
 #[test]

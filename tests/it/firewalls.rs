@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
 use portmap::firewall::value::Truth;
 use portmap::firewall::{
     Answer, Client, Connection, How, Interface, Judgement, Rulesets, Traffic, judge, other_nat,
@@ -542,10 +543,13 @@ fn thousands_of_rules_are_read_and_judged_at_once() {
     ));
     let start = Instant::now();
     let rulesets = read(&world.host);
-    let read_in = start.elapsed();
-    let start = Instant::now();
+    println!("5,000 rules: read in {:?}", start.elapsed());
+    // What a processor does for this thread, however many others it has to work for.
+    let worked = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap());
+    let start = worked();
     let verdict = judge(&rulesets, &WAYS[0].connection());
-    println!("5,000 rules: read in {read_in:?}, judged in {:?}", start.elapsed());
+    let work = worked() - start;
+    println!("judged in {work:?}");
     assert_eq!(verdict.answer, Answer::Accepts, "{verdict:#?}");
-    assert!(start.elapsed() < Duration::from_secs(20));
+    assert!(work < Duration::from_secs(20), "{work:?}");
 }

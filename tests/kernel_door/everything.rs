@@ -123,8 +123,8 @@ pub fn everything() -> Ruleset {
         (MapName::Hidden(Layer::Trial), Map::Services(vec![tcp(3000), udplite])),
     ]
     .into();
-    let minute = Duration::from_secs(60);
-    ruleset.gate = Some(Gate { timeout: minute, left: minute });
+    let hour = Duration::from_secs(3600);
+    ruleset.gate = Some(Gate { timeout: hour, left: hour });
     let stamp = Stamp {
         generation: GenerationId::new(12),
         ruleset: 57,
@@ -284,7 +284,7 @@ table inet portmap {
     set trial {
         type nf_proto
         flags timeout
-        elements = { ipv4 timeout 1m, ipv6 timeout 1m }
+        elements = { ipv4 timeout 1h, ipv6 timeout 1h }
     }
     chain tcp-990 {
         meta l4proto tcp iif != 0 ip saddr { 10.0.0.0/8, 203.0.113.0/24 } ip daddr { 192.0.2.10, 192.0.2.12 } counter packets 0 bytes 0 dnat to :1 comment "ftps for the scanner"

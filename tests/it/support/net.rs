@@ -447,6 +447,17 @@ impl Asker {
         wait_until("the client asks on", || len() >= enough);
     }
 
+    /// Returns when a question that was asked from now on has had this outcome.
+    #[track_caller]
+    pub fn wait_to_hear(&self, outcome: &Result<String, NoAnswer>) {
+        // The one under way does not count, as above.
+        let before = self.record.outcomes.lock().unwrap().len() + 1;
+        wait_until(&format!("the client hears {outcome:?}"), || {
+            let outcomes = self.record.outcomes.lock().unwrap();
+            outcomes.iter().skip(before).any(|heard| heard == outcome)
+        });
+    }
+
     /// Every outcome, in order.
     pub fn stop(mut self) -> Vec<Result<String, NoAnswer>> {
         self.finish();
