@@ -131,6 +131,9 @@ test: deps ## run all tests
 	cargo build --locked
 	cargo test --locked --no-run
 	tests/hooks/run $(TARGET)/debug/portmap
+	@if command -v python3 >/dev/null; then \
+	  packaging/private.sh python3 tests/ansible/without_ansible.py $(TARGET)/debug/portmap; \
+	  else echo "skip: there is no python3 for the Ansible module"; fi
 	@$(foreach name,$(LEFT_OUT),echo "left out, as it needs root: $(name)";)
 	packaging/private.sh cargo test --locked $(if $(LEFT_OUT),-- $(addprefix --skip ,$(LEFT_OUT)))
 
