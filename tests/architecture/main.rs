@@ -3,6 +3,7 @@
 
 mod checks;
 mod codes;
+mod scripts;
 mod source;
 mod supply;
 mod syntax;

@@ -19,6 +19,7 @@ mod foreseen;
 mod full_disk;
 mod guard;
 mod history;
+mod installation;
 mod invocation;
 mod iptables;
 mod job_control;
