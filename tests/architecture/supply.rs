@@ -1,5 +1,6 @@
-//! What portmap is made of: every dependency has its reason in ARCHITECTURE.md, and what runs at
-//! build time is known. The rest (licences, sources, duplicates) is in deny.toml, for cargo-deny.
+//! What portmap is made of: every dependency has its reason in ARCHITECTURE.md, what runs at build time
+//! is known, and the lists of deny.toml hold, as far as that can be said without cargo-deny: it looks at
+//! the texts of licences too, at more targets than this one, and at advisories.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -147,5 +148,175 @@ fn everything_comes_from_one_registry_with_a_checksum() {
             wrong.push(format!("{name}: not from the registry, or without a checksum"));
         }
     }
+    holds(wrong);
+}
+
+/// The lists of deny.toml.
+struct Deny {
+    licences: BTreeSet<String>,
+    /// For one crate each.
+    exceptions: BTreeMap<String, BTreeSet<String>>,
+    /// `NAME@^MAJOR` or `NAME@^0.MINOR`: may be there beside another version.
+    skipped: BTreeSet<String>,
+    banned: BTreeSet<String>,
+}
+
+impl Deny {
+    fn load() -> Self {
+        let text = fs::read_to_string(root().join("deny.toml")).unwrap();
+        let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let list = |begin: &str| {
+            let (_, rest) = text.split_once(&format!("\n{begin} = [")).expect(begin);
+            let mut depth = 1;
+            let end = rest.find(|c| {
+                depth += i32::from(c == '[') - i32::from(c == ']');
+                depth == 0
+            });
+            rest[..end.expect(begin)].to_owned()
+        };
+        let strings = |text: &str| -> Vec<String> {
+            text.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+        };
+        let crates = |text: &str| -> BTreeSet<String> {
+            let parts = text.split("crate = ").skip(1);
+            parts.map(|part| strings(part).remove(0)).collect()
+        };
+        let exceptions = list("exceptions");
+        let exceptions = exceptions.split("name = ").skip(1).map(|part| {
+            let mut words = strings(part).into_iter();
+            (words.next().unwrap(), words.collect())
+        });
+        Self {
+            licences: strings(&list("allow")).into_iter().collect(),
+            exceptions: exceptions.collect(),
+            skipped: crates(&list("skip")),
+            banned: crates(&list("deny")),
+        }
+    }
+}
+
+/// Whether an SPDX expression can be met with these licences. Before `OR` there was `/`.
+fn is_met(expression: &str, licences: &BTreeSet<String>) -> bool {
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
+    let words: Vec<_> = spaced.split_whitespace().collect();
+    let mut words = words.as_slice();
+    let met = any_of(&mut words, licences);
+    assert!(words.is_empty(), "{expression}: what is {words:?}?");
+    met
+}
+
+fn any_of(words: &mut &[&str], licences: &BTreeSet<String>) -> bool {
+    let mut met = all_of(words, licences);
+    while let ["OR", rest @ ..] = words {
+        *words = rest;
+        met |= all_of(words, licences);
+    }
+    met
+}
+
+fn all_of(words: &mut &[&str], licences: &BTreeSet<String>) -> bool {
+    let mut met = one(words, licences);
+    while let ["AND", rest @ ..] = words {
+        *words = rest;
+        met &= one(words, licences);
+    }
+    met
+}
+
+fn one(words: &mut &[&str], licences: &BTreeSet<String>) -> bool {
+    match words {
+        ["(", rest @ ..] => {
+            *words = rest;
+            let met = any_of(words, licences);
+            *words = words.strip_prefix(&[")"]).expect("an end of the parenthesis");
+            met
+        }
+        [licence, "WITH", exception, rest @ ..] => {
+            let both = format!("{licence} WITH {exception}");
+            *words = rest;
+            licences.contains(&both)
+        }
+        [licence, rest @ ..] => {
+            let met = licences.contains(*licence);
+            *words = rest;
+            met
+        }
+        [] => false,
+    }
+}
+
+#[test]
+fn every_licence_is_one_that_goes_together_with_ours() {
+    let metadata = metadata();
+    let deny = Deny::load();
+    let mut wrong = Vec::new();
+    for package in list(&metadata, "packages") {
+        let (name, licence) = (text(package, "name"), text(package, "license"));
+        let special = deny.exceptions.get(name).is_some_and(|special| is_met(licence, special));
+        if licence.is_empty() || !(special || is_met(licence, &deny.licences)) {
+            wrong.push(format!("{name}: licence `{licence}`"));
+        }
+    }
+    let names: BTreeSet<_> = list(&metadata, "packages").map(|p| text(p, "name")).collect();
+    let gone = deny.exceptions.keys().filter(|name| !names.contains(name.as_str()));
+    wrong.extend(gone.map(|name| format!("{name} is in deny.toml for its licence, and not there")));
+    holds(wrong);
+}
+
+#[test]
+fn expressions_of_licences_are_understood() {
+    let licences = ["MIT", "Zlib", "Apache-2.0 WITH LLVM-exception"].map(str::to_owned).into();
+    for met in [
+        "MIT",
+        "GPL-3.0 OR MIT",
+        "MIT/Apache-2.0",
+        "MIT AND Zlib",
+        "(MIT OR Apache-2.0) AND Zlib",
+        "Apache-2.0 WITH LLVM-exception OR GPL-3.0",
+    ] {
+        assert!(is_met(met, &licences), "{met}");
+    }
+    for not_met in
+        ["", "GPL-3.0", "MIT AND GPL-3.0", "MIT AND (GPL-3.0 OR Apache-2.0)", "MIT WITH X"]
+    {
+        assert!(!is_met(not_met, &licences), "{not_met}");
+    }
+}
+
+#[test]
+fn nothing_is_there_twice_or_banned_but_what_is_listed() {
+    let metadata = metadata();
+    let deny = Deny::load();
+    let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for package in list(&metadata, "packages") {
+        versions.entry(text(package, "name")).or_default().insert(text(package, "version"));
+    }
+    let mut wrong = Vec::new();
+    let mut needed = BTreeSet::new();
+    for (name, versions) in &versions {
+        if deny.banned.contains(*name) {
+            wrong.push(format!("{name} is banned"));
+        }
+        // What a caret stands for.
+        let skipped = |version: &str| {
+            let parts: Vec<_> = version.split('.').collect();
+            let kept = if parts[0] == "0" { &parts[..2] } else { &parts[..1] };
+            format!("{name}@^{}", kept.join("."))
+        };
+        let (listed, others): (Vec<_>, Vec<_>) =
+            versions.iter().map(|v| skipped(v)).partition(|skip| deny.skipped.contains(skip));
+        if others.len() > 1 {
+            wrong.push(format!("{name} is there as {others:?}, and not in deny.toml"));
+        }
+        if versions.len() > 1 {
+            needed.extend(listed);
+        }
+    }
+    let gone = deny.skipped.difference(&needed);
+    wrong.extend(gone.map(|skip| format!("{skip} is in deny.toml, and not there twice")));
+    let (_, own) = packages(&metadata);
+    let any = list(own, "dependencies").filter(|dependency| text(dependency, "req") == "*");
+    wrong.extend(any.map(|dependency| format!("any version of {}", text(dependency, "name"))));
     holds(wrong);
 }
