@@ -145,7 +145,7 @@ walk: deps ## take WALK=STEPS of a random walk, and compare the kernel with a mo
 	  packaging/private.sh cargo test --locked --test it walk:: -- --nocapture
 
 # FAULTS=COUNT[:SEED] for less than all.
-faults: deps ## let every system call of every command fail once, or be its last (an hour or two; writes a record)
+faults: deps ## let system calls of each command fail, or be its last (an hour or two; writes a record)
 	@mkdir -p tests/records
 	PORTMAP_FAULTS=$(or $(FAULTS),all) PORTMAP_RECORDS=$(abspath tests/records) \
 	  packaging/private.sh cargo test --locked --test it faults:: -- --nocapture
@@ -228,9 +228,10 @@ test-kernels: build-deps ## boot other kernels under qemu and run the tests ther
 	$(SUDO) env SUITES="$(SUITES)" ACCEL="$(ACCEL)" tests/kernels/run $(KERNELS)
 
 # Without linking: that would take that architecture's libraries.
-check-arm64: build-deps ## check that it compiles for arm64 (rustup)
+check-arm64: build-deps ## check that it compiles for arm64 (rustup; writes a record)
 	rustup target add aarch64-unknown-linux-gnu
 	PKG_CONFIG_ALLOW_CROSS=1 cargo check --locked --lib --bins --target aarch64-unknown-linux-gnu
+	packaging/record.sh check-arm64 rust="$$(rustc --version | cut -d' ' -f2)"
 
 # Writes docs/trust.md.
 test-big-endian: build-deps ## run the unit tests on an emulated s390x (Debian, rustup)
@@ -244,10 +245,11 @@ test-memory: build-deps ## run the code that calls C under valgrind (root)
 
 # SUPPLY=all asks for security advisories as well, whose database must be fetched for that.
 supply: SUPPLY ?= licenses bans sources
-supply: ## check licences, sources and duplicates of the dependencies, by deny.toml
+supply: ## check licences, sources and duplicates of the dependencies, by deny.toml (writes a record)
 	@command -v cargo-deny >/dev/null || { \
 	  echo "cargo-deny is missing: run \`cargo install --locked cargo-deny\`" >&2; exit 1; }
 	cargo deny --locked check $(SUPPLY)
+	packaging/record.sh supply tool="$$(cargo deny --version)" checks="$(SUPPLY)"
 
 clean: ## remove what was built
 	cargo clean

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Write what is counted in docs/trust.md, between its marks: what is checked, how far, and when last.
-# No figure there is typed by hand: they come from the sources, from Cargo.lock, from docs/kernels.md, and from tests/records, where
-# `make walk`, `make faults` and `make fuzz` leave theirs.
+# No figure there is typed by hand: they come from the sources, from Cargo.lock, from docs/kernels.md,
+# from tests/records, where targets such as `make walk`, `make faults` and `make fuzz` leave theirs, and
+# from the program that was built last.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 records=tests/records
@@ -52,15 +53,27 @@ walk() {
     echo "$(thousands "$(field walk steps)") steps and $(thousands "$(field walk connections)") connections in $(thousands "$(field walk seconds)") seconds, on commit $(field walk commit), by \`make walk\`: the kernel, the history and every answer were the model's."
 }
 
+# Records from before kills were counted apart do not tell how many there were.
 faults() {
     missing faults && return
-    local counts
+    local counts tried possible sample
     counts=$(sed -n 's/^ *"\([^"]*\)": \([0-9]*\),\{0,1\}$/\2 \1/p' "$records/faults.json" | grep -v ' possible$')
-    echo "$(thousands "$(awk '{n += $1} END {print n}' <<<"$counts")") of $(thousands "$(field faults possible)") possible ones were tried, and all of them survived, on commit $(field faults commit), by \`make faults\`."
+    tried=$(grep -v ' killed: ' <<<"$counts" | awk '{n += $1} END {print n}')
+    possible=$(field faults possible)
+    sample=
+    [ "$tried" -ge "$possible" ] || sample=", drawn by chance,"
+    echo "$(thousands "$tried") of $(thousands "$possible") possible disturbances$sample were tried, and all of them survived, on commit $(field faults commit), by \`make faults\`."
     echo
-    echo "| command | faults survived |"
-    echo "|---|---|"
-    sed 's/^\([0-9]*\) \(.*\)$/| \2 | \1 |/' <<<"$counts"
+    if grep -q ' killed: ' <<<"$counts"; then
+        echo "| command | errors and shortages survived | kills survived |"
+        echo "|---|---|---|"
+        awk '{n = $1; sub(/^[0-9]+ /, "")} sub(/^killed: /, "") {kills[$0] = n; next} {all[++k] = $0; count[$0] = n}
+            END {for (i = 1; i <= k; i++) print "| " all[i] " | " count[all[i]] - kills[all[i]] " | " kills[all[i]] + 0 " |"}' <<<"$counts"
+    else
+        echo "| command | errors, shortages and kills survived |"
+        echo "|---|---|"
+        sed 's/^\([0-9]*\) \(.*\)$/| \2 | \1 |/' <<<"$counts"
+    fi
 }
 
 kernels() {
@@ -110,13 +123,60 @@ units() {
 
 analyze() { systemd-analyze security --offline=yes --no-pager "$1"; }
 
-# The crates that are in the program, and the licences of each.
-crates() { cargo tree --locked --edges normal,no-proc-macro --prefix none --format '{p}|{l}' | grep -v '^portmap-nft ' | sed 's/ (\*)$//; s/ (proc-macro)//' | sort -u; }
+# crates EDGES: each crate that these lead to, its version, and its licence.
+crates() {
+    cargo tree --locked --offline --edges "$1" --prefix none --format '{p}|{l}' | grep -v '^portmap-nft ' |
+        sed 's/ (\*)$//; s/ (proc-macro)//' | sort -u
+}
+count() { wc -l <<<"$1"; }
+
+dependencies() {
+    local linked built all twice
+    linked=$(crates normal,no-proc-macro) built=$(crates normal,build) all=$(crates normal,build,dev)
+    echo "| what | crates |"
+    echo "|---|---|"
+    echo "| linked in | $(count "$linked") |"
+    echo "| what the program is built from, with macros and build scripts | $(count "$built") |"
+    echo "| in all, with those of tests | $(count "$all") |"
+    echo
+    twice() { cut -d'|' -f1 <<<"$1" | cut -d' ' -f1 | uniq -d | paste -sd , | sed 's/,/, /g'; }
+    echo "In the program more than once: $(twice "$linked" | sed 's/^$/none/'). In macros or tests: $(twice "$all" | sed 's/^$/none/')."
+    echo
+    missing supply && return
+    echo "\`$(field supply tool)\` found nothing to object to ($(field supply checks)), on commit $(field supply commit), by \`make supply\`."
+}
+
+arm64() {
+    missing check-arm64 && return
+    echo "That went well on commit $(field check-arm64 commit), with Rust $(field check-arm64 rust)."
+}
+
+# In a network of its own. The middle one of many.
+confinement() {
+    local program build
+    for build in release debug; do
+        program=$(realpath -m "${CARGO_TARGET_DIR:-target}/$build/portmap")
+        [ ! -x "$program" ] || break
+    done
+    if [ ! -x "$program" ]; then
+        echo "Not measured: the program is not built."
+        return
+    fi
+    # shellcheck disable=SC2016
+    packaging/private.sh bash -c 'for i in $(seq 51); do "$1" -v --state-dir /run/portmap-trust status 2>&1; done' sh "$program" |
+        sed -n 's/^confine: \([0-9.]*\) ms$/\1/p' | sort -n |
+        awk -v build="$build" -v kernel="$(uname -r | cut -d. -f1,2)" -v processors="$(nproc)" '{took[NR] = $1}
+            END {
+                if (!NR) { print "Not measured: the kernel confines nothing here."; exit }
+                if (build == "debug") build = "build without optimisation"; else build = build " build"
+                print "It took " took[int((NR + 1) / 2)] " ms, the middle one of " NR " times, with a " build " on a machine with " processors " processors, Linux " kernel "."
+            }'
+}
 
 licences() {
     echo "| licence | crates that are linked in |"
     echo "|---|---|"
-    crates | cut -d'|' -f2 | sort | uniq -c | sort -k1,1nr -k2 | sed 's/^ *\([0-9]*\) \(.*\)$/| \2 | \1 |/'
+    crates normal,no-proc-macro | cut -d'|' -f2 | sort | uniq -c | sort -k1,1nr -k2 | sed 's/^ *\([0-9]*\) \(.*\)$/| \2 | \1 |/'
 }
 
 tests=$(grep -rhE '^ *#\[test\]' src tests --include='*.rs' | wc -l)
@@ -125,6 +185,8 @@ commit=$(git describe --always --dirty --exclude='*')
 kernel_table=$(kernels)
 units=$(units)
 licences=$(licences)
+dependencies=$(dependencies || true)
+confinement=$(confinement)
 counted=$(mktemp)
 trap 'rm -f "$counted"' EXIT
 cat >"$counted" <<X
@@ -152,7 +214,7 @@ $(walk || true)
 
 ## Faults
 
-Each system call of each command fails once, or the command is killed before it, or runs short of files, descriptors or memory. The exit code must tell the effect, the kernel and the history must agree, and the next command must go on.
+What can be done to each command of the table: a system call fails, in each way that its manual page names and that a program can be expected to meet, and from the 21st call of a kind on in one of them; a command that changes something is killed before a call that leaves something behind; it runs short of the size of files, of descriptors or of memory. One of these at a time. The exit code must tell the effect, the kernel and the history must agree, and the next command must go on.
 
 $(faults || true)
 
@@ -166,9 +228,19 @@ What a service could do that it has no need for, as \`systemd-analyze security\`
 
 $units
 
-## Licences
+## Crates and licences
+
+$dependencies
 
 $licences
+
+## 64-bit Arm
+
+\`make check-arm64\` compiles the library and the program for it, without linking them. $(arm64 || true)
+
+## The price of confinement
+
+\`portmap -v\` says how long it takes to give up what a command does not need. $confinement
 
 <!-- /counted -->
 X

@@ -1,6 +1,6 @@
-//! Every system call of a command fails once, or is the last that the command comes to; and it runs
-//! short of files, descriptors and memory. After each, the exit code has told the effect, kernel and
-//! history agree, and the next command goes on from there.
+//! A system call of a command fails, or is the last that the command comes to; or it runs short of
+//! files, descriptors or memory. After each, the exit code has told the effect, kernel and history
+//! agree, and the next command goes on from there. [`calls`] has what can be done.
 //!
 //! A short sample of it runs with the other tests; `make faults` has all of it, and writes down how
 //! much that was. `PORTMAP_FAULTS=COUNT[:SEED]` takes as many.
@@ -235,7 +235,7 @@ fn every_call_fails_once() {
     let (tried, started) = (all.len(), Instant::now());
     let disturb = |stage: &Stage, (story, point): (&Story, Point)| {
         let what = format!("{}: {point}", story.name);
-        let survived = story.disturb(stage, &point).map(|()| story.name);
+        let survived = story.disturb(stage, &point).map(|()| (story.name, point.is_kill()));
         survived.map_err(|why| {
             eprintln!("--- {what}\n{why}");
             what
@@ -247,7 +247,12 @@ fn every_call_fails_once() {
     println!("{tried} of {total} disturbances, {seconds} s, seed {seed}");
     let wrong: Vec<_> = wrong.into_iter().filter_map(Result::err).collect();
     assert!(wrong.is_empty(), "{} of {tried}: {wrong:#?}", wrong.len());
-    let mut counts = BTreeMap::from([("possible", total)]);
-    survived.into_iter().flatten().for_each(|story| *counts.entry(story).or_default() += 1);
-    record("faults", &counts.into_iter().collect::<Vec<_>>());
+    let mut counts = BTreeMap::from([("possible".to_owned(), total)]);
+    for (story, is_kill) in survived.into_iter().flatten() {
+        *counts.entry(story.to_owned()).or_default() += 1;
+        // Of these, so many.
+        *counts.entry(format!("killed: {story}")).or_default() += usize::from(is_kill);
+    }
+    let counts: Vec<_> = counts.iter().map(|(key, count)| (&**key, *count)).collect();
+    record("faults", &counts);
 }

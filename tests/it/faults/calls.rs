@@ -47,6 +47,8 @@ fn errors_of(call: &str) -> &'static [&'static str] {
 /// Nothing is written before the first of these, and by then the libraries are loaded.
 const MAIN: &str = "rt_sigaction(SIGPIPE";
 
+const KILL: &str = "signal=KILL";
+
 /// From here on, the calls of a kind are of a kind.
 const SOME: usize = 20;
 
@@ -88,7 +90,7 @@ pub fn points(log: &str, is_killed: bool) -> Vec<Point> {
         if !has_begun {
             continue;
         }
-        let killed = is_killed.then_some("signal=KILL");
+        let killed = is_killed.then_some(KILL);
         let mut errors = errors_of(call).iter().copied();
         // Of what is called again and again, each call fails in one way.
         let errors: Vec<_> = match (errors.len(), *when > SOME) {
@@ -111,6 +113,10 @@ pub fn points(log: &str, is_killed: bool) -> Vec<Point> {
 }
 
 impl Point {
+    pub fn is_kill(&self) -> bool {
+        matches!(self, Self::Call { effect: KILL, .. })
+    }
+
     pub fn strike(&self, host: &Namespace, words: &[String]) -> Outcome {
         match self {
             Self::Call { call, effect, when } => {
