@@ -13,6 +13,7 @@ use clap_mangen::Man;
 use crate::cli::{self, Cli};
 use crate::commands::failure::{Failure, Result};
 use crate::host::dir::Dir;
+use crate::host::path;
 use crate::host::trust::Caller;
 use crate::ui::Ui;
 
@@ -45,22 +46,37 @@ fn page(name: Option<&str>) -> Result<String> {
     }
 }
 
-/// Into `man8` and `man5`, below a directory that may be anybody's: nothing in it is followed, and
-/// what is there is replaced, not overwritten.
-fn write_all(dir: &Path) -> anyhow::Result<()> {
-    let made = Dir::make(dir, Caller::Ordinary);
-    let top = made.with_context(|| format!("make directory {}", dir.display()))?;
-    let section = |name: &str| {
-        let made = top.make_dir(name);
-        made.with_context(|| format!("make directory {}", dir.join(name).display()))
-    };
+/// Into `man8` and `man5`, below a directory that is judged as any other that root writes in. There
+/// nothing is followed, and what is there is replaced, not overwritten.
+fn write_all(dir: &Path) -> Result<()> {
+    let top = Dir::make(dir, Caller::current()).map_err(|e| not_made(dir, e))?;
+    let section = |name: &str| top.make_dir(name).map_err(|e| not_made(&dir.join(name), e));
     let (root, man8) = (root(), section("man8")?);
     write(&man8, "portmap.8", &render(&root, &root)?)?;
     for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
         let name = format!("portmap-{}.8", command.get_name());
         write(&man8, &name, &render(&titled(command), &root)?)?;
     }
-    write(&section("man5")?, "portmap-rules.5", RULES)
+    Ok(write(&section("man5")?, "portmap-rules.5", RULES)?)
+}
+
+fn not_made(dir: &Path, error: path::Error) -> Failure {
+    let distrust = match error {
+        path::Error::Distrust(distrust) => distrust,
+        path::Error::Io(e) => {
+            let doing = format!("make directory {}", dir.display());
+            return anyhow::Error::from(e).context(doing).into();
+        }
+    };
+    let elsewhere = || {
+        "name a directory that only root may write; or write the pages without root, as the user \
+         whose directory it is"
+            .into()
+    };
+    // Whose a directory is to be, portmap cannot know; a link can be passed by.
+    let of_link = distrust.remedy().filter(|_| !distrust.is_of_directory());
+    let message = format!("{} {distrust}", distrust.path.display());
+    Failure::refused(message, of_link.unwrap_or_else(elsewhere))
 }
 
 fn write(dir: &Dir, name: &str, text: &str) -> anyhow::Result<()> {

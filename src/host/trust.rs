@@ -6,9 +6,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::Uid;
 use rustix::fs::{FileType, Stat, fgetxattr, getxattr};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use crate::formats::shell_quoted;
 
@@ -26,9 +26,11 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// This process; the one who invoked it by sudo(8)'s `SUDO_UID`.
+    /// This process; the one who invoked it by sudo(8)'s `SUDO_UID`. The kernel is asked who it is,
+    /// as it is asked whose the files are: fakeroot(1) answers in the place of libc, and a build
+    /// under it is an ordinary user's.
     pub fn current() -> Self {
-        if !Uid::effective().is_root() || is_only_user() {
+        if !geteuid().is_root() || is_only_user() {
             return Self::Ordinary;
         }
         let invoked_by = environment::var("SUDO_UID").and_then(|uid| uid.parse().ok());

@@ -1,17 +1,47 @@
 //! What the environment and the bits of the program's file may decide.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use rustix::fs::{XattrFlags, setxattr};
 
 use crate::support::portmap::PROGRAM;
 use crate::support::{Namespace, namespace, needs_other_users};
 
+/// The user that a command without privileges runs as, and somebody who is not in the tests' way.
+const NOBODY: u32 = 65534;
+const EVE: u32 = 12345;
+
 /// A copy of the program where everybody can execute it.
 fn copy(host: &Namespace) -> PathBuf {
     host.executable(PROGRAM, "portmap")
+}
+
+/// Runs a copy with these words and variables, for a user without privileges.
+#[track_caller]
+fn run_as_nobody(
+    host: &Namespace,
+    program: &Path,
+    words: &[&str],
+    variables: &[(&str, &str)],
+) -> Output {
+    let mut command = host.command(program);
+    command.args(words).envs(variables.iter().copied()).current_dir(host.dir());
+    namespace::without_privileges(&mut command);
+    namespace::feed(&mut command, "")
+}
+
+/// A directory of this user's.
+fn directory_of(user: u32, path: &Path) {
+    fs::create_dir(path).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    chown(path, Some(user), None).unwrap();
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[test]
@@ -84,6 +114,74 @@ fn manual_pages_are_written_through_no_link() {
     symlink(host.dir(), dir.join("man5")).unwrap();
     man().fails_with(1).says("man5");
     assert!(!host.dir().join("portmap-rules.5").exists());
+}
+
+#[test]
+fn root_writes_manual_pages_only_where_nobody_else_decides_what_is_there() {
+    needs_other_users();
+    let host = Namespace::new();
+    let at = |name: &str| host.dir().join(name);
+    let (target, foreign, shared) = (at("target"), at("foreign"), at("shared"));
+    directory_of(0, &target);
+    directory_of(EVE, &foreign);
+    directory_of(0, &shared);
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
+    for (name, owner) in [("link", EVE), ("mine", 0)] {
+        symlink(&target, shared.join(name)).unwrap();
+        lchown(shared.join(name), Some(owner), None).unwrap();
+    }
+    let man = |dir: PathBuf, sudo: Option<u32>| {
+        let mut man = host.portmap(["man".as_ref(), "--output-dir".as_ref(), dir.as_os_str()]);
+        man.env("SUDO_UID", &sudo.unwrap_or_default().to_string());
+        man.run()
+    };
+    let of_eve = "belongs to uid 12345, not to root";
+    let elsewhere = "name a directory that only root may write";
+    man(foreign.clone(), None).fails_with(1).says(of_eve).says(elsewhere);
+    man(foreign.join("share/man"), None).fails_with(1).says(of_eve).says(elsewhere);
+    man(shared.clone(), None).fails_with(1).says("is open to all").says(elsewhere);
+    let link = shared.join("link");
+    for way in [link.clone(), link.join("man")] {
+        let refused = man(way, None).fails_with(1).says(of_eve).says("(a symbolic link)");
+        refused.says(&format!("name what it leads to: `readlink -f {}`", link.display()));
+    }
+    for (dir, names) in [(&target, 0), (&foreign, 0), (&shared, 2)] {
+        assert_eq!(fs::read_dir(dir).unwrap().count(), names, "nothing is written: {dir:?}");
+    }
+    // What the one who asked root decides, and what root does.
+    man(foreign.join("share/man"), Some(EVE)).succeeds();
+    assert!(foreign.join("share/man/man8/portmap.8").exists());
+    man(shared.join("mine/man"), None).succeeds();
+    assert!(target.join("man/man8/portmap.8").exists());
+    // A section of somebody else's, in a directory of root's.
+    chown(target.join("man/man5"), Some(EVE), None).unwrap();
+    man(target.join("man"), None).fails_with(1).says("man5 belongs to uid 12345");
+}
+
+#[test]
+fn a_build_by_an_ordinary_user_writes_manual_pages_wherever_they_can() {
+    needs_other_users();
+    let host = Namespace::new();
+    let program = copy(&host);
+    let theirs = host.dir().join("theirs");
+    directory_of(NOBODY, &theirs);
+    symlink("theirs", host.dir().join("link")).unwrap();
+    let words = ["man", "--output-dir", "link/man"];
+    let output = run_as_nobody(&host, &program, &words, &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    fs::remove_dir_all(theirs.join("man")).unwrap();
+
+    // Debian's packages were long built so: it says that a user is root, and is not.
+    if host.command("fakeroot").arg("true").output().is_err() {
+        eprintln!("left out: no fakeroot here");
+        return;
+    }
+    let mut command = host.command("fakeroot");
+    command.arg(&program).args(words).current_dir(host.dir());
+    namespace::without_privileges(&mut command);
+    let output = namespace::feed(&mut command, "");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(theirs.join("man/man8/portmap.8").exists());
 }
 
 #[test]
