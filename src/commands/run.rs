@@ -16,7 +16,7 @@ use crate::formats::hidden::is_hidden;
 use crate::formats::rules::{self, Facts, Names, Shape, Source};
 use crate::host::identity::{self, Choice, Identity};
 use crate::host::services::Services;
-use crate::host::{files, ports};
+use crate::host::{environment, files, ports};
 use crate::kernel::{self, Kernel, Netlink, limits};
 use crate::mapping::words::fold;
 use crate::mapping::{Comment, MappingSet, Port, PortRange};
@@ -104,9 +104,9 @@ fn become_user(user: Option<&Identity>) -> Result<()> {
     })
 }
 
-/// `PORT` of the environment. An empty one says as little as none.
+/// `PORT` of the environment, if that is believed. An empty one says as little as none.
 fn given_port() -> Option<OsString> {
-    std::env::var_os("PORT").filter(|port| !port.is_empty())
+    environment::var_os("PORT").filter(|port| !port.is_empty())
 }
 
 /// The arguments that say what is to be mapped.

@@ -8,6 +8,8 @@ use nix::unistd::{self, Gid, Uid, User, getgrouplist, setgroups, setresgid, setr
 use rustix::io::Errno;
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
 
+use super::environment;
+
 /// A user, with all that makes a process one of that user's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -56,7 +58,7 @@ impl Error {
 pub fn choose() -> Choice {
     let real = unistd::getuid().as_raw();
     let effective = unistd::geteuid().as_raw();
-    chosen(real, effective, |name| std::env::var(name).ok()?.parse().ok())
+    chosen(real, effective, |name| environment::var(name)?.parse().ok())
 }
 
 /// Only root's environment is asked: anybody else could have set it.

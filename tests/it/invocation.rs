@@ -19,6 +19,14 @@ fn copy(host: &Namespace) -> PathBuf {
     host.executable(PROGRAM, "portmap")
 }
 
+/// Gives the program CAP_NET_ADMIN, as `setcap cap_net_admin+ep` does.
+fn set_capability(program: &Path) {
+    // `struct vfs_cap_data` of linux/capability.h, revision 2: permitted and effective.
+    let words = [0x0200_0001u32, 1 << 12, 0, 0, 0];
+    let attribute: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    setxattr(program, "security.capability", &attribute, XattrFlags::empty()).unwrap();
+}
+
 /// Runs a copy with these words and variables, for a user without privileges.
 #[track_caller]
 fn run_as_nobody(
@@ -74,13 +82,78 @@ fn with_capabilities_of_its_file_it_ignores_the_environment() {
     };
     let output = run();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // `struct vfs_cap_data` of linux/capability.h, revision 2: CAP_NET_ADMIN, permitted and
-    // effective.
-    let words = [0x0200_0001u32, 1 << 12, 0, 0, 0];
-    let attribute: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    setxattr(&program, "security.capability", &attribute, XattrFlags::empty()).unwrap();
+    set_capability(&program);
     let said = String::from_utf8(run().stderr).unwrap();
     assert!(said.contains("/var/lib/portmap"), "the default: {said}");
+}
+
+#[test]
+fn with_capabilities_of_its_file_nobody_else_is_made_responsible() {
+    needs_other_users();
+    let host = Namespace::new();
+    let program = copy(&host);
+    set_capability(&program);
+    let state = host.dir().join("theirs");
+    directory_of(NOBODY, &state);
+    let with_state = |words: &[&str], variables: &[(&str, &str)]| {
+        let words = [&["--state-dir", state.to_str().unwrap()], words].concat();
+        let output = run_as_nobody(&host, &program, &words, variables);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let sudo = [("SUDO_UID", "1"), ("SUDO_GID", "1"), ("SUDO_USER", "daemon")];
+    with_state(&["apply", "80:3000"], &sudo);
+    let history: serde_json::Value =
+        serde_json::from_str(&with_state(&["history", "-o", "json"], &[])).unwrap();
+    assert_eq!(history["generations"][0]["uid"], NOBODY, "{history}");
+    assert_ne!(history["generations"][0]["who"], "daemon", "{history}");
+
+    // Nor is the command of a run somebody else's.
+    let words = ["run", "443:3000", "--", "id", "-u"];
+    assert_eq!(with_state(&words, &sudo).trim(), NOBODY.to_string());
+}
+
+#[test]
+fn with_capabilities_of_its_file_it_answers_no_completion_script() {
+    needs_other_users();
+    let host = Namespace::new();
+    let program = copy(&host);
+    let asked = || {
+        let variables = [("PORTMAP_COMPLETE", "bash"), ("_CLAP_COMPLETE_INDEX", "1")];
+        run_as_nobody(&host, &program, &["--", "portmap", "cl"], &variables)
+    };
+    let answered = asked();
+    assert!(text(&answered.stdout).contains("clear"), "{}", text(&answered.stderr));
+    set_capability(&program);
+    let ignored = asked();
+    assert_eq!((ignored.status.code(), text(&ignored.stdout)), (Some(64), String::new()));
+}
+
+/// `PATH` is searched for the command of a run, which is the caller's own and begins without
+/// privilege; and for nothing else.
+#[test]
+fn with_capabilities_of_its_file_it_looks_for_a_command_once_it_has_none() {
+    needs_other_users();
+    let host = Namespace::new();
+    let program = copy(&host);
+    set_capability(&program);
+    let tool = host.file("tool.sh", "#!/bin/sh\necho $PORT $PORTMAP_PORTS\ncat /proc/$$/status\n");
+    host.executable(tool, "bin/tool");
+    let path = format!("{}:/usr/bin:/bin", host.dir().join("bin").display());
+    let variables = [("PATH", path.as_str()), ("PORT", "9")];
+    let output = run_as_nobody(&host, &program, &["run", "80", "--", "tool"], &variables);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    // The free target that was chosen, and not what the environment says.
+    let (ports, status) = said.split_once('\n').unwrap();
+    let (port, mapping) = ports.split_once(' ').unwrap();
+    assert_eq!(mapping, format!("80/tcp:{port}"));
+    assert_ne!(port, "9");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert!(status.contains(&format!("\n{set}:\t0000000000000000\n")), "{set}: {status}");
+    }
+    assert!(status.contains("\nNoNewPrivs:\t1\n"), "{status}");
+    assert!(status.contains(&format!("\nUid:\t{NOBODY}\t{NOBODY}\t")), "{status}");
 }
 
 #[test]
