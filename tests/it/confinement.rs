@@ -70,35 +70,108 @@ fn status_of(process: &Child) -> String {
     fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap()
 }
 
-/// The calls, in their order, that strace(1) sees.
-#[track_caller]
-fn calls(host: &Namespace, arguments: &[&str]) -> Vec<String> {
-    let log = host.dir().join("strace");
-    let mut strace = host.command("strace");
-    strace.args(["-f", "-qq", "-e", "trace=?open,openat,seccomp,sendto,execve", "-o"]).arg(&log);
-    strace.arg(crate::support::portmap::PROGRAM).args(arguments).current_dir(host.dir());
-    strace.env("PORTMAP_STATE_DIR", host.dir().join("state"));
-    host.output(&mut strace, "");
-    fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect()
+type Variables = &'static [(&'static str, &'static str)];
+
+/// Commands with words that have them read something, and variables.
+const CONFINED: [(&[&str], Variables); 24] = [
+    (&["check", "rules.yaml"], &[]),
+    (&["render", "rules.yaml"], &[]),
+    (&["plan", "rules.yaml"], &[]),
+    (&["apply", "--dry-run", "rules.yaml"], &[]),
+    (&["apply", "rules.yaml"], &[]),
+    (&["apply", "--persist", "443:8443"], &[]),
+    (&["apply", "--confirm", "10m", "80:3000"], &[]),
+    (&["status"], &[]),
+    (&["confirm"], &[]),
+    (&["doctor"], &[]),
+    (&["doctor", "--probe", "--yes", "9"], &[]),
+    (&["trace", "--timeout", "10ms", "80"], &[]),
+    (&["history"], &[]),
+    (&["show"], &[]),
+    (&["rollback", "--dry-run"], &[]),
+    (&["rollback"], &[]),
+    (&["persist"], &[]),
+    (&["persist", "--off"], &[]),
+    (&["restore"], &[]),
+    (&["reload"], &[]),
+    (&["guard"], &[]),
+    (&["clear", "--dry-run"], &[]),
+    (&["clear"], &[]),
+    // What a completion script asks.
+    (
+        &["--", "portmap", "show", ""],
+        &[("PORTMAP_COMPLETE", "bash"), ("_CLAP_COMPLETE_INDEX", "2")],
+    ),
+];
+
+/// Those whose command would inherit it, and those that read nothing of others.
+const NOT_CONFINED: [&[&str]; 6] = [
+    &["run", "8080:3000", "--user", "root", "--", "true"],
+    &["man"],
+    &["schema"],
+    &["completions", "bash"],
+    &["version"],
+    &["--help"],
+];
+
+/// Whether a call opens what is neither the loader's nor its libraries', or asks the kernel.
+fn reads_or_asks(call: &str) -> bool {
+    let of_loader = [".so\"", ".so.", "\"/etc/ld.so.", "\"/proc/self/maps\""];
+    let opens = ["open(", "openat(", "openat2("].iter().any(|name| call.contains(name));
+    let asks = ["sendto(", "sendmsg(", "socket("].iter().any(|name| call.contains(name));
+    asks || (opens && !of_loader.iter().any(|part| call.contains(part)))
 }
 
 #[test]
-fn it_is_confined_before_it_reads_a_file_or_asks_the_kernel() {
-    let host = Namespace::new();
-    host.file("rules.yaml", "ports: { 80: 3000 }");
+fn every_command_is_confined_before_it_reads_a_file_or_asks_the_kernel() {
     if !is_filtered() {
         skip("there is no filter of system calls for this kernel or processor");
         return;
     }
-    for command in ["check", "render", "plan", "apply"] {
-        let calls = calls(&host, &[command, "rules.yaml"]);
-        let first = |what: &str| calls.iter().position(|call| call.contains(what));
-        let confined = first("seccomp(").unwrap_or_else(|| panic!("{command}: {calls:?}"));
-        // The command line of execve(2) names the file as well.
-        let opens = |call: &String| call.contains("open") && call.contains("rules.yaml");
-        let read = calls.iter().position(opens);
-        assert!(read.is_some_and(|read| read > confined), "{command}: {calls:?}");
-        assert!(first("sendto(").is_none_or(|asked| asked > confined), "{command}: {calls:?}");
+    let host = Namespace::new().that_boots();
+    host.file("rules.yaml", "ports: { 80: 3000 }");
+    host.file("etc/portmap/rules.yaml", "ports: { 80: 3001 }");
+    host.apply("ports: { 80: 3002 }");
+    // A guard would go on for ever: what it does first is seen if it does no more.
+    let guard = ["-e", "inject=sendto:signal=KILL"];
+    for (words, variables) in CONFINED {
+        let options: &[&str] = if words[0] == "guard" { &guard } else { &[] };
+        let (outcome, log) = host.portmap_observed(options, variables, words);
+        let calls: Vec<_> = log.lines().collect();
+        let first = |what: &str| {
+            let at = calls.iter().position(|call| call.contains(what));
+            at.unwrap_or_else(|| panic!("{words:?}: no {what}: {outcome}"))
+        };
+        let steps = [
+            first("capset("),
+            first("prctl(PR_SET_NO_NEW_PRIVS, 1"),
+            first("SECCOMP_SET_MODE_FILTER"),
+        ];
+        assert!(steps.is_sorted(), "{words:?}: {log}");
+        for step in steps {
+            assert!(calls[step].ends_with("= 0"), "{words:?}: {}", calls[step]);
+        }
+        let read = calls.iter().position(|call| reads_or_asks(call));
+        let read = read.unwrap_or_else(|| panic!("{words:?} reads nothing: {outcome}"));
+        assert!(read > steps[2], "{words:?}: {}", calls[read]);
+    }
+}
+
+#[test]
+fn what_is_not_confined_is_known() {
+    let host = Namespace::new();
+    for words in NOT_CONFINED {
+        let (outcome, log) = host.portmap_traced(words);
+        outcome.succeeds();
+        assert!(!log.contains("SECCOMP_SET_MODE_FILTER"), "{words:?}");
+        assert!(!log.contains("PR_SET_NO_NEW_PRIVS"), "{words:?}");
+    }
+    let commands = host.portmap(["--help"]).run().succeeds().stdout;
+    let commands = commands.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    for command in commands.lines().filter_map(|line| line.split_whitespace().next()) {
+        let confined = CONFINED.iter().any(|(words, _)| words[0] == command);
+        let is_known = confined || NOT_CONFINED.iter().any(|words| words[0] == command);
+        assert!(is_known || command == "help", "{command} is in neither list");
     }
 }
 
@@ -148,7 +221,7 @@ fn the_command_of_a_run_is_not_confined() {
     let run = ["run", "80:3000", "--user", "root", "--", "cat", "/proc/self/status"];
     let status = host.portmap(run).run().succeeds().stdout;
     let own = fs::read_to_string("/proc/thread-self/status").unwrap();
-    for name in ["CapEff", "CapPrm", "CapBnd", "NoNewPrivs", "Seccomp"] {
+    for name in ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"] {
         assert_eq!(field(&status, name), field(&own, name), "{name}");
     }
 }

@@ -86,8 +86,21 @@ impl Namespace {
         &self,
         arguments: impl IntoIterator<Item = A>,
     ) -> (Outcome, String) {
+        self.portmap_observed(&[], &[], arguments)
+    }
+
+    /// The same with options for strace, and variables.
+    #[track_caller]
+    pub fn portmap_observed<A: AsRef<OsStr>>(
+        &self,
+        options: &[&str],
+        variables: &[(&str, &str)],
+        arguments: impl IntoIterator<Item = A>,
+    ) -> (Outcome, String) {
         let path = self.dir().join("strace.log");
-        let portmap = self.prepare("strace", None).args(["-f", "-q", "-o"]).args([&path]);
+        let mut portmap = self.prepare("strace", None);
+        portmap.command.envs(variables.iter().copied());
+        let portmap = portmap.args(options).args(["-f", "-q", "-o"]).args([&path]);
         let outcome = portmap.args([PROGRAM]).args(arguments).run();
         let log = fs::read_to_string(path);
         let log = log.unwrap_or_else(|e| panic!("strace's log: {e}: {outcome}"));
