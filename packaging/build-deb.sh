@@ -7,6 +7,7 @@ set -euo pipefail
 
 archive=$(realpath "$1"/dist/portmap-nft-*.tar.xz)
 out=$(realpath "$1")/debian
+packaging=$(realpath "$(dirname "$0")")
 name=$(basename "$archive" .tar.xz)
 version=${name#portmap-nft-}
 
@@ -29,3 +30,4 @@ cd "$out"
 rm -rf "$name"
 lintian --allow-root --fail-on error,warning --tag-display-limit 0 --info ./*.changes
 ls "$out"/*.deb "$out"/*.dsc
+"$packaging/unpublished.sh"

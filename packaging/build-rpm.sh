@@ -48,3 +48,4 @@ rm -rf "$out/BUILD" "$out/BUILDROOT" "$out/fallback.macros"
 rpmlint --config "$packaging/rpm/rpmlint.toml" \
     "$out/SOURCES/portmap-nft.spec" "$out"/SRPMS/*.rpm "$out"/RPMS/*/*.rpm
 ls "$out"/RPMS/*/*.rpm "$out"/SRPMS/*.rpm
+"$packaging/unpublished.sh"

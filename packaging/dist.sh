@@ -11,6 +11,7 @@ set -euo pipefail
 mkdir -p "$1/dist"
 out=$(realpath "$1")/dist
 cd "$(dirname "$0")/.."
+top=$PWD
 # shellcheck source=publisher
 . packaging/publisher
 
@@ -80,6 +81,4 @@ tar --sort=name --mtime="@$when" --owner=0 --group=0 --numeric-owner --mode=go=r
     xz -T2 -6 >"$name.tar.xz"
 rm -rf "$name"
 echo "$out/$name.tar.xz"
-case "$MAINTAINER$HOMEPAGE" in
-*.invalid*) echo "before you publish it, fill in packaging/publisher: maintainer and homepage are placeholders" ;;
-esac
+"$top/packaging/unpublished.sh"
