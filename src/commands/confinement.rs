@@ -2,20 +2,37 @@
 //! read.
 
 use crate::cli::Command;
-use crate::host::confine::{self, Needs};
+use crate::host::confine::{self, Needs, Resting};
 use crate::ui::Ui;
 
 /// Gives up what this command does not need. What the kernel cannot do for that is said with
 /// `--verbose`: nothing that the command does depends on it.
 pub fn confine(ui: &Ui, command: &Command) {
     let Some(needs) = needs(command) else { return };
-    let confined = ui.timed("confine", || confine::confine(&needs));
-    if let Some(why) = confined.err().filter(|_| ui.is_verbose()) {
-        ui.note(format_args!("not confined: {why}"));
-    }
+    noted(ui, ui.timed("confine", || confine::confine(&needs)));
 }
 
-/// `None` for what a confinement would be passed on to, and for what reads nothing of others.
+fn noted<T>(ui: &Ui, confined: Result<T, String>) -> Option<T> {
+    if let Err(why) = &confined {
+        if ui.is_verbose() {
+            ui.note(format_args!("not confined: {why}"));
+        }
+    }
+    confined.ok()
+}
+
+/// For `run`, whose command inherits what cannot be taken back: what it does not need itself rests
+/// until it is known who the command runs as. `None` where the kernel cannot do that.
+pub fn rest(ui: &Ui) -> Option<Resting> {
+    noted(ui, Resting::begin(Needs::RUN))
+}
+
+/// Where the command has no use for it either.
+pub fn give_up(ui: &Ui, resting: Option<Resting>) {
+    noted(ui, resting.map_or(Ok(()), Resting::give_up));
+}
+
+/// `None` for what a confinement would be passed on to ([`rest`]), and for what reads nothing of others.
 fn needs(command: &Command) -> Option<Needs> {
     // A persisted mapping is nothing without a service that restores it: systemctl(1) enables it.
     let change = |persists: bool| Needs { executes: persists, ..Needs::CHANGE };

@@ -9,11 +9,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{self, Command};
 
 use crate::cli::{self, Common};
+use crate::commands::confinement;
 use crate::commands::failure::{Failure, Result};
 use crate::engine::{Begun, Engine, Involved, RunRequest};
 use crate::formats::diagnostic::Severity;
 use crate::formats::hidden::is_hidden;
 use crate::formats::rules::{self, Facts, Names, Shape, Source};
+use crate::host::confine::Resting;
 use crate::host::identity::{self, Choice, Identity};
 use crate::host::services::Services;
 use crate::host::{environment, files, ports};
@@ -35,7 +37,11 @@ pub fn with<K: Kernel>(
     run: &cli::Run,
     open: impl Fn() -> std::result::Result<K, kernel::Error>,
 ) -> Result {
+    let mut resting = confinement::rest(ui);
     let user = user(run)?;
+    if !user.as_ref().is_some_and(stays_root) {
+        confinement::give_up(ui, resting.take());
+    }
     let arguments = Arguments::new(&run.mappings)?;
     let mut engine = Engine::new(open()?, &common.state_dir, common.wait, ui);
     let mut begin = |lifetime| {
@@ -55,7 +61,7 @@ pub fn with<K: Kernel>(
     };
     let _held = _held.map_err(|e| cannot("pass the mapping on to the command", &e))?;
     tell(ui, &begun);
-    become_user(user.as_ref())?;
+    become_user(user.as_ref(), resting)?;
     limits::restore_at_the_file_size();
     let error = command(run, &begun.mapping, user.as_ref()).exec();
     Err(not_run(&run.command[0], &error))
@@ -80,12 +86,22 @@ fn user(run: &cli::Run) -> Result<Option<Identity>> {
     Ok(Some(found))
 }
 
+const HELP_WAKE: &str = "something refuses capset(2) by now: look at the host's security modules";
+
 const HELP_USER: &str = "`getent passwd` lists the users; name one with --user";
 
-/// Root by name is root, with all that this process may do. Everybody else has no privilege.
-fn become_user(user: Option<&Identity>) -> Result<()> {
+/// Root by name is root, with all that this process may do.
+fn stays_root(user: &Identity) -> bool {
+    user.is_root() && user.is_current()
+}
+
+/// Everybody else has no privilege.
+fn become_user(user: Option<&Identity>, resting: Option<Resting>) -> Result<()> {
     let done = match user {
-        Some(user) if user.is_root() && user.is_current() => Ok(()),
+        Some(user) if stays_root(user) => {
+            let woken = resting.map_or(Ok(()), Resting::wake);
+            return woken.map_err(|why| Failure::refused(why, HELP_WAKE));
+        }
         Some(user) => user.assume(),
         None => identity::renounce_privileges(),
     };

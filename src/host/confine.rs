@@ -58,6 +58,13 @@ impl Needs {
         ..Self::KERNEL
     };
 
+    /// Makes a mapping, and becomes another user: what `run` does before its command begins.
+    pub const RUN: CapabilitySet = Self::KERNEL
+        .capabilities
+        .union(CapabilitySet::SETUID)
+        .union(CapabilitySet::SETGID)
+        .union(CapabilitySet::SETPCAP);
+
     pub const fn and_make_namespaces(self) -> Self {
         let capabilities = self.capabilities.union(CapabilitySet::SYS_ADMIN);
         Self { capabilities, unshares: true, ..self }
@@ -87,6 +94,39 @@ fn drop_capabilities(kept: CapabilitySet) -> Result<(), String> {
         inheritable: inheritable & kept,
     };
     thread::set_capabilities(None, rest).map_err(failed)
+}
+
+/// What a process lets rest because it may have to pass it on: until then it does without.
+#[derive(Debug)]
+pub struct Resting {
+    before: CapabilitySets,
+    kept: CapabilitySet,
+}
+
+impl Resting {
+    /// Of the capabilities that have an effect, only these have one from here on.
+    ///
+    /// # Errors
+    ///
+    /// Why that cannot be; then nothing has changed.
+    pub fn begin(kept: CapabilitySet) -> Result<Self, String> {
+        let failed = |e| format!("let capabilities rest: {e}");
+        let before = thread::capabilities(None).map_err(failed)?;
+        let effective = before.effective & kept;
+        let sets = CapabilitySets { effective, ..before };
+        thread::set_capabilities(None, sets).map_err(failed)?;
+        Ok(Self { before, kept })
+    }
+
+    /// All is as it was.
+    pub fn wake(self) -> Result<(), String> {
+        thread::set_capabilities(None, self.before).map_err(|e| format!("wake capabilities: {e}"))
+    }
+
+    /// What rests is gone for good.
+    pub fn give_up(self) -> Result<(), String> {
+        drop_capabilities(self.kept)
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,23 @@
 //! What a running command may still do: seen from outside, while it waits for something.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Stdio};
 
-use crate::support::{Namespace, skip, wait_until};
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use crate::support::{Namespace, needs_other_users, skip, wait_until};
 
 const NET_ADMIN: u64 = 1 << 12;
 const NET_RAW: u64 = 1 << 13;
 const SYS_PTRACE: u64 = 1 << 19;
 const DAC_READ_SEARCH: u64 = 1 << 2;
+const SETGID: u64 = 1 << 6;
+const SETUID: u64 = 1 << 7;
+const SETPCAP: u64 = 1 << 8;
 
 /// A line of /proc/PID/status, or of such a text.
 #[track_caller]
@@ -224,4 +233,58 @@ fn the_command_of_a_run_is_not_confined() {
     for name in ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"] {
         assert_eq!(field(&status, name), field(&own, name), "{name}");
     }
+}
+
+/// What a run looks like while it reads the services database, and what its command says of itself.
+fn run_reading(host: &Namespace, user: &str) -> (String, String) {
+    let services = host.dir().join("services");
+    mkfifo(&services, Mode::from_bits_truncate(0o644)).unwrap();
+    let mut run = host.command("unshare");
+    let mount = "mount --bind services /etc/services; exec \"$@\"";
+    run.args(["--mount", "sh", "-ec", mount, "sh", crate::support::portmap::PROGRAM]);
+    run.args(["run", "http:3000", "--user", user, "--", "cat", "/proc/self/status"]);
+    run.current_dir(host.dir()).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut run = run.spawn().unwrap();
+    let mut open = fs::File::options();
+    open.write(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let mut writer = None;
+    wait_until("it reads", || {
+        writer = open.open(&services).ok();
+        writer.is_some() || run.try_wait().unwrap().is_some()
+    });
+    let status = status_of(&run);
+    let mut writer = writer.expect("it ended before it read");
+    writer.write_all(b"http 80/tcp\n").unwrap();
+    drop(writer);
+    let output = run.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    fs::remove_file(&services).unwrap();
+    (status, String::from_utf8(output.stdout).unwrap())
+}
+
+const OF_A_RUN: u64 = DAC_READ_SEARCH | NET_ADMIN | SYS_PTRACE | SETGID | SETUID | SETPCAP;
+
+#[test]
+fn what_a_run_passes_on_rests_while_it_reads() {
+    let host = Namespace::new();
+    let (reading, command) = run_reading(&host, "root");
+    let own = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let effective = capabilities(&own, "CapEff");
+    assert_eq!(capabilities(&reading, "CapEff"), effective & OF_A_RUN, "{reading}");
+    assert_ne!(effective & !OF_A_RUN, 0, "there is something to rest");
+    for (name, status) in [("CapPrm", &reading), ("CapPrm", &command), ("CapEff", &command)] {
+        assert_eq!(field(status, name), field(&own, name), "{name}: {status}");
+    }
+}
+
+#[test]
+fn a_run_keeps_only_what_it_needs_while_it_reads() {
+    needs_other_users();
+    let host = Namespace::new();
+    let (reading, command) = run_reading(&host, "nobody");
+    for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
+        assert_eq!(capabilities(&reading, set) & !OF_A_RUN, 0, "{set}: {reading}");
+        assert_eq!(capabilities(&command, set), 0, "{set}: {command}");
+    }
+    assert_ne!(capabilities(&reading, "CapEff") & NET_ADMIN, 0, "{reading}");
 }

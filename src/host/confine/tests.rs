@@ -178,6 +178,29 @@ fn nobody_can_take_the_machine_over() {
     assert!(!before.iter().any(|call| never.contains(&call.as_str())), "{before:?}");
 }
 
+#[test]
+fn what_rests_wakes_or_is_gone() {
+    let before = thread::capabilities(None).unwrap();
+    let kept = Needs::FILES.capabilities;
+    let on_thread = || {
+        let resting = Resting::begin(kept).unwrap();
+        let meanwhile = thread::capabilities(None).unwrap();
+        assert_eq!(meanwhile.effective, before.effective & kept);
+        assert_eq!(
+            (meanwhile.permitted, meanwhile.inheritable),
+            (before.permitted, before.inheritable)
+        );
+        resting.wake().unwrap();
+        assert_eq!(thread::capabilities(None).unwrap(), before);
+        Resting::begin(kept).unwrap().give_up().unwrap();
+        let after = thread::capabilities(None).unwrap();
+        assert_eq!(after.effective, before.effective & kept);
+        assert_eq!(after.permitted, before.permitted & kept);
+        assert_eq!(after.inheritable, before.inheritable & kept);
+    };
+    threads::scope(|scope| scope.spawn(on_thread).join()).unwrap();
+}
+
 /// The numbers of other tables than the processor's own, on which the filter must not depend.
 #[cfg(target_arch = "x86_64")]
 mod foreign {
