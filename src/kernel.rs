@@ -17,6 +17,7 @@ pub mod links;
 mod netlink;
 mod nft;
 pub mod outside;
+mod remedy;
 pub mod secure;
 mod sockets;
 pub mod trace;
@@ -49,6 +50,7 @@ pub struct Snapshot {
 }
 
 pub use crate::kernel::nft::read::Extent;
+pub use crate::kernel::remedy::remedy;
 
 /// The tables of runs, and the generation of the whole ruleset at which they were read.
 #[derive(Debug)]
@@ -341,11 +343,11 @@ impl Error {
                 Some("the kernel is busy or waits for a module; see `dmesg`, and try again")
             }
             (Error::Restless, _) => Some("another program keeps changing the ruleset; try again"),
-            (_, Some(libc::EPERM | libc::EACCES)) => Some(HELP_CAPABILITY),
+            (_, Some(libc::EPERM | libc::EACCES)) => Some(remedy::CAPABILITY),
             (
                 _,
                 Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT | libc::EINVAL | libc::EOPNOTSUPP),
-            ) => Some(HELP_NF_TABLES),
+            ) => Some(remedy::NF_TABLES),
             _ => None,
         }
     }
@@ -356,9 +358,6 @@ impl From<Error> for io::Error {
         error.errno().map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error)
     }
 }
-
-const HELP_CAPABILITY: &str = "the capability CAP_NET_ADMIN is missing; run with sudo";
-const HELP_NF_TABLES: &str = "the kernel has no nftables (CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET); try `modprobe nf_tables`";
 
 impl CommitError {
     fn refused(batch: &Batch, steps: &[Step], first: u32, refusal: &Answer) -> Self {
@@ -372,7 +371,7 @@ impl CommitError {
             step: tried,
             errno: refusal.errno,
             message: refusal.text.clone(),
-            help: help(refusal.errno, step).map(str::to_owned),
+            help: remedy(refusal.errno, step).map(str::to_owned),
         }
     }
 
@@ -384,39 +383,6 @@ impl CommitError {
             CommitError::NoOwner => Some("it takes Linux 5.12"),
             CommitError::Netlink(error) => error.help(),
         }
-    }
-}
-
-/// The remedy for an error number at a step. `ENOENT` where something is made means that the
-/// kernel lacks a module that it could not load.
-fn help(errno: i32, step: Option<&Step>) -> Option<&'static str> {
-    use crate::ruleset::{Kind, Rule};
-    match (errno, step) {
-        (libc::EPERM | libc::EACCES, _) => Some(HELP_CAPABILITY),
-        (
-            libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT,
-            None | Some(Step::AddTable),
-        ) => Some(HELP_NF_TABLES),
-        (libc::ENOENT | libc::EOPNOTSUPP, Some(Step::AddChain(name)))
-            if name.base().is_some_and(|base| base.kind == Kind::Nat) =>
-        {
-            Some("a kernel module is probably missing; try `modprobe -a nft_chain_nat nf_nat`")
-        }
-        (libc::ENOENT | libc::EOPNOTSUPP, Some(Step::AddRule { rule, .. })) => Some(match rule {
-            Rule::ForThisHost(_) => {
-                "a kernel module is probably missing; try `modprobe -a nft_fib_inet nft_fib`"
-            }
-            Rule::Zone => "a kernel module is probably missing; try `modprobe nft_ct`",
-            _ => "a kernel module is probably missing; try `modprobe -a nft_nat nft_chain_nat`",
-        }),
-        (libc::ENFILE, _) => Some("the map is full: it has to be made anew with a larger size"),
-        (libc::EEXIST, _) => {
-            Some("something of that name or key is there already, with other content")
-        }
-        (libc::ENOENT, _) => Some("it is not there, or not any more; read the table again"),
-        (libc::EBUSY, _) => Some("it is still in use by a rule or an element of the table"),
-        (libc::ENOMEM, _) => Some("the kernel has no memory for it"),
-        _ => None,
     }
 }
 

@@ -140,7 +140,7 @@ fn commit(socket: &mut Socket, mut batch: Batch, step: &str) -> Result<(), Commi
 
 fn help(errno: i32) -> String {
     match errno {
-        libc::EPERM | libc::EACCES => super::HELP_CAPABILITY.to_owned(),
+        libc::EPERM | libc::EACCES => super::remedy::CAPABILITY.to_owned(),
         libc::ENOENT | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT => {
             "a kernel module is probably missing; try `modprobe -a nf_tables nft_fib_inet nft_ct \
              nft_limit`"

@@ -1,10 +1,12 @@
 //! The kernel refuses, or does not answer: what an error says of its effect is true.
 
 use super::*;
-use nix::libc::EPERM;
+use nix::libc::{ENOENT, ENOMEM, EOPNOTSUPP, EPERM};
 use portmap::engine::{Cause, Effect, Refusal};
 use portmap::host::listeners::{Listener, Listening};
 use portmap::mapping::{Port, Scope};
+use portmap::plan::Step;
+use portmap::ruleset::{CheckRule, Rule};
 
 /// Some of the ways to change something, from generation 2 with 1 before it.
 type Command = (&'static str, fn(&Host) -> Result<()>, &'static str);
@@ -36,6 +38,66 @@ fn a_refusal_changes_nothing() {
         assert_eq!((host.active().as_str(), host.stamped()), ("80:4000", Some(2)), "{name}");
         assert!(!host.outcomes()[2..].contains(&Outcome::Committed), "{name}");
         assert_eq!(host.kernel.cleaned(), [], "{name}");
+    }
+}
+
+#[test]
+fn a_kernel_without_memory_has_changed_nothing() {
+    for (name, command, _) in COMMANDS {
+        let host = host();
+        let before = host.kernel.table();
+        host.kernel.refuse(1, ENOMEM);
+        let error = fails(command(&host));
+        assert_eq!(error.effect, Effect::Unchanged, "{name}: {error}");
+        assert!(error.to_string().contains("cannot allocate memory"), "{name}: {error}");
+        let help = error.help().unwrap();
+        assert!(help.contains("the kernel has no memory for it"), "{name}: {help}");
+        assert_eq!(host.kernel.tried(), 1, "{name}: it is not tried again");
+        assert_eq!(host.kernel.table(), before, "{name}");
+        assert!(!host.outcomes()[2..].contains(&Outcome::Committed), "{name}");
+    }
+}
+
+#[test]
+fn a_kernel_that_lacks_something_is_told_apart_and_left_as_it_was() {
+    type Unknown = fn(&Step) -> bool;
+    fn adds(step: &Step, is_meant: fn(&Rule) -> bool) -> bool {
+        matches!(step, Step::AddRule { rule, .. } if is_meant(rule))
+    }
+    let is_nat_chain: Unknown =
+        |step| matches!(step, Step::AddChain(name) if name.to_string() == "prerouting");
+    let has_fib: Unknown = |step| adds(step, |rule| matches!(rule, Rule::ForThisHost(_)));
+    let has_nat: Unknown = |step| adds(step, |rule| matches!(rule, Rule::Lookup(_)));
+    let has_reject: Unknown =
+        |step| adds(step, |rule| matches!(rule, Rule::Check(CheckRule::RefuseTcp(_))));
+    let is_map: Unknown = |step| matches!(step, Step::AddMap { .. });
+    let is_element: Unknown = |step| matches!(step, Step::AddPorts { .. });
+    let cases = [
+        (ENOENT, is_nat_chain, "nft_chain_nat"),
+        (EOPNOTSUPP, is_nat_chain, "CONFIG_NFT_NAT"),
+        (ENOENT, has_fib, "CONFIG_NFT_FIB_INET"),
+        (ENOENT, has_nat, "modprobe -a nft_nat"),
+        (ENOENT, has_reject, "nft_reject_inet"),
+        (ENOENT, is_map, "nft_counter"),
+        (EOPNOTSUPP, is_map, "Linux 5.10"),
+        (EOPNOTSUPP, is_element, "Linux 5.10"),
+    ];
+    let text = "ports:\n  80: { to: 3000, direct: refuse }\n".to_owned();
+    let mapping = Rc::new(rules::parse_stored("test", text).unwrap());
+    // A trial is tried once more without what not every kernel has.
+    for (trial, attempts) in [(None, 1), (Some(MINUTE), 2)] {
+        for (errno, unknown, what) in cases {
+            let host = Host::new();
+            host.kernel.lack(errno, unknown);
+            let mapping = mapping.clone();
+            let request = ApplyRequest { mapping, input: None, trial, ..request("") };
+            let error = fails(host.request(&request));
+            let help = error.help().unwrap_or_default();
+            assert!(help.contains(what), "{what}: {error}: {help}");
+            assert_eq!(error.effect, Effect::Unchanged, "{what}: {error}");
+            assert_eq!((host.kernel.table(), host.kernel.tried()), (None, attempts), "{what}");
+            assert!(host.outcomes().iter().all(|o| *o == Outcome::Failed), "{what}");
+        }
     }
 }
 

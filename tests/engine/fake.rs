@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use portmap::firewall::Rulesets;
 use portmap::host::listeners::Listening;
-use portmap::kernel::{CommitError, Error, Extent, Kernel, Runs, Snapshot, conntrack};
+use portmap::kernel::{CommitError, Error, Extent, Kernel, Runs, Snapshot, conntrack, remedy};
 use portmap::mapping::{MappingSet, Protocol, Service};
 use portmap::plan::Step;
 use portmap::ruleset::{Lifetime, Map, MapName, Observed, Run, RunId, RunTable, Stamp};
@@ -21,6 +21,7 @@ use crate::model::Model;
 pub struct FakeKernel(Arc<Mutex<State>>);
 
 type Deed = Box<dyn FnMut(&mut Model) + Send>;
+type Unknown = Box<dyn Fn(&Step) -> bool + Send>;
 
 #[derive(Default)]
 struct State {
@@ -33,6 +34,7 @@ struct State {
     before: BTreeMap<usize, Deed>,
     after: BTreeMap<usize, Deed>,
     refused: BTreeMap<usize, i32>,
+    lacking: Vec<(i32, Unknown)>,
     unanswered: BTreeSet<usize>,
     unsent: BTreeSet<usize>,
     blinding: BTreeSet<usize>,
@@ -97,6 +99,11 @@ impl FakeKernel {
     /// The kernel refuses our `n`th commit with this error number.
     pub fn refuse(&self, n: usize, errno: i32) {
         self.state().refused.insert(n, errno);
+    }
+
+    /// The kernel is built without something, and refuses steps like these with this error number.
+    pub fn lack(&self, errno: i32, unknown: impl Fn(&Step) -> bool + Send + 'static) {
+        self.state().lacking.push((errno, Box::new(unknown)));
     }
 
     /// Our `n`th commit is made, but we do not hear of it.
@@ -219,19 +226,29 @@ impl Kernel for FakeKernel {
         if generation != state.generation {
             return Err(CommitError::Raced);
         }
-        let refused = |step: String, errno| CommitError::Refused {
-            step,
+        let refused = |step: &Step, errno| CommitError::Refused {
+            step: step.to_string(),
             errno,
             message: None,
-            help: Some("as the test wants it".to_owned()),
+            help: remedy(errno, Some(step)).map(str::to_owned),
         };
         if let Some(errno) = state.refused.get(&n) {
-            return Err(refused(steps[0].to_string(), *errno));
+            return Err(refused(&steps[0], *errno));
+        }
+        for step in steps {
+            if let Some((errno, _)) = state.lacking.iter().find(|(_, unknown)| unknown(step)) {
+                return Err(refused(step, *errno));
+            }
         }
         if state.unsent.contains(&n) {
             return Err(lost().into());
         }
-        state.model.commit(steps).map_err(|why| refused(why, nix::libc::EBUSY))?;
+        state.model.commit(steps).map_err(|step| CommitError::Refused {
+            step,
+            errno: nix::libc::EBUSY,
+            message: None,
+            help: None,
+        })?;
         state.generation += 1;
         state.made.push(steps.to_vec());
         if let Some(deed) = state.after.get_mut(&n) {
