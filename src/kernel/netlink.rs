@@ -7,3 +7,6 @@
 pub mod replay;
 pub mod socket;
 pub mod wire;
+
+#[cfg(test)]
+pub mod tests;
