@@ -403,3 +403,6 @@ fn describe_io(error: &io::Error) -> String {
 fn after_colon(message: &Option<String>) -> String {
     message.as_ref().map(|message| format!(": {message}")).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use nix::libc;
 use nix::net::if_::if_nametoindex;
 
-use super::netlink::socket::Socket;
+use super::netlink::socket::{Socket, uninterrupted};
 use super::netlink::wire::{Attrs, Malformed, NESTED, Writer, array, text};
 use super::{Error, describe};
 use crate::firewall::Device;
@@ -164,11 +164,14 @@ const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 pub fn devices() -> Result<BTreeMap<String, Device>, Error> {
     let mut socket = Socket::open_on(mnl::Bus::Route)?;
     let mut found: Vec<Found> = Vec::new();
-    socket.ask_plain(libc::RTM_GETLINK, true, &interface(0, 0), &mut |message| {
-        if message.kind == libc::RTM_NEWLINK {
-            found.push(Found::read(message.payload)?);
-        }
-        Ok(())
+    uninterrupted(|| {
+        found.clear();
+        socket.ask_plain(libc::RTM_GETLINK, true, &interface(0, 0), &mut |message| {
+            if message.kind == libc::RTM_NEWLINK {
+                found.push(Found::read(message.payload)?);
+            }
+            Ok(())
+        })
     })?;
     let is_on = |upper: &Found, lower: &Found| {
         lower.master == Some(upper.index) || upper.link == Some(lower.index)

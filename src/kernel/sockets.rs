@@ -1,14 +1,13 @@
 //! Which sockets wait for clients: sock_diag(7), the source of ss(8). It needs no privilege.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::net::if_::if_indextoname;
 
-use super::netlink::socket::Socket;
+use super::Error;
+use super::netlink::socket::{Socket, uninterrupted};
 use super::netlink::wire::{Attrs, Malformed, Message, array, be_u16};
 use crate::host::listeners::{Listener, Listening};
 use crate::mapping::{Port, Protocol};
@@ -24,9 +23,6 @@ const V6ONLY: u16 = 11;
 const LISTEN: u32 = 1 << 10;
 const CLOSE: u32 = 1 << 7;
 const ESTABLISHED: u32 = 1 << 1;
-
-/// How often a dump that was interrupted is begun anew.
-const ATTEMPTS: usize = 5;
 
 /// The listeners of these protocols, in this network namespace.
 ///
@@ -69,24 +65,17 @@ fn dump(
     family: u8,
     protocol: Protocol,
     listeners: &mut Vec<Listener>,
-) -> io::Result<()> {
+) -> Result<(), Error> {
     let states = if protocol.is_connectionless() { CLOSE } else { LISTEN };
     let question = question(family, protocol, states, None);
     let before = listeners.len();
-    for attempt in 1.. {
+    uninterrupted(|| {
         listeners.truncate(before);
-        let asked = socket.ask_plain(BY_FAMILY, true, &question, &mut |message| {
+        socket.ask_plain(BY_FAMILY, true, &question, &mut |message| {
             listeners.extend(read(&message, protocol)?);
             Ok(())
-        });
-        match asked {
-            Err(super::Error::Interrupted) if attempt < ATTEMPTS => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            other => return Ok(other?),
-        }
-    }
-    unreachable!("the last attempt returns")
+        })
+    })
 }
 
 /// `struct inet_diag_req_v2`.

@@ -3,6 +3,8 @@
 use std::io;
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -326,6 +328,20 @@ impl Socket {
         }
         Ok(answers)
     }
+}
+
+/// How often a dump is begun anew by [`uninterrupted`].
+pub const ATTEMPTS: usize = 5;
+
+/// Asks for a dump until one is not interrupted by a change of what is dumped.
+pub fn uninterrupted<T>(mut ask: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    for _ in 1..ATTEMPTS {
+        match ask() {
+            Err(Error::Interrupted) => thread::sleep(Duration::from_millis(1)),
+            other => return other,
+        }
+    }
+    ask()
 }
 
 /// What the end of a dump says (`NLMSG_DONE`): 0, or the number of an error, negated.

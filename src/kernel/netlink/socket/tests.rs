@@ -1,6 +1,5 @@
 use std::fs;
 use std::process::Command;
-use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
