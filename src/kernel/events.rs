@@ -173,8 +173,12 @@ pub fn is_after(one: u32, other: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use nix::sched::{CloneFlags, unshare};
+
     use super::*;
     use crate::kernel::netlink::wire::{Messages, Writer};
+    use crate::kernel::{Kernel, Netlink};
+    use crate::plan::Step;
 
     /// What the kernel says of a commit that changed objects of these tables.
     fn commit(tables: &[&str], generation: u32, process: Option<(u32, &[u8])>) -> Vec<u8> {
@@ -224,6 +228,38 @@ mod tests {
         hear(&mut account, &commit(&[TABLE], 8, None));
         account.lose();
         assert_eq!((account.complete, account.last.as_ref(), account.is_lost), (None, None, true));
+    }
+
+    /// Adds table `inet portmap`, or removes it.
+    fn change(kernel: &mut Netlink, step: Step) -> u32 {
+        let generation = kernel.generation().unwrap();
+        kernel.commit(&[step], generation).unwrap();
+        kernel.generation().unwrap()
+    }
+
+    #[test]
+    fn more_than_there_is_room_for_leads_to_a_look_and_then_it_hears_again() {
+        let story = || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            let mut kernel = Netlink::open().unwrap();
+            let mut commits = Commits::open().unwrap();
+            setsockopt(&commits.fd(), sockopt::RcvBuf, &1).unwrap();
+            let mut seen = kernel.generation().unwrap();
+            for _ in 0..100 {
+                change(&mut kernel, Step::AddTable);
+                seen = change(&mut kernel, Step::DeleteTable);
+            }
+            assert!(commits.listen(seen).unwrap(), "the table is looked at");
+            assert_eq!(commits.last_to(seen).unwrap(), None, "it is not known who it was");
+            assert!(!commits.listen(seen).unwrap(), "one look is enough");
+
+            let generation = change(&mut kernel, Step::AddTable);
+            assert!(commits.listen(seen).unwrap());
+            let last = commits.last_to(generation).unwrap().cloned().unwrap();
+            assert_eq!(last.generation, generation);
+            assert!(last.process.is_some());
+        };
+        std::thread::scope(|scope| scope.spawn(story).join().unwrap());
     }
 
     #[test]

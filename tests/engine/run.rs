@@ -1,7 +1,7 @@
 //! A mapping that lives with a command, beside that of the files.
 
 use super::*;
-use portmap::engine::{Begun, Cause, Involved, Refusal, RunRequest};
+use portmap::engine::{Begun, Cause, Effect, Involved, Refusal, RunRequest};
 use portmap::kernel::CommitError;
 use portmap::mapping::{Comment, Port, PortRange};
 use portmap::ruleset::{Lifetime, Run, RunId};
@@ -91,6 +91,20 @@ fn of_two_runs_at_once_the_slower_looks_again() {
     };
     host.engine().begin_run(&request(7), pick).unwrap();
     assert_eq!(host.runs(), ["portmap-run-8 80:4000", "portmap-run-7 81:4001"]);
+}
+
+#[test]
+fn who_is_overtaken_each_time_begins_no_run() {
+    let host = Host::with(&["80:3000"]);
+    let others: Vec<_> = (1..=60).map(|n| another(n, &format!("{}:4000", 100 + n))).collect();
+    others.iter().for_each(|run| host.kernel.be_overtaken_by(run.clone()));
+    let error = fails(host.begin(77, "80:4001"));
+    let Cause::Refused(Refusal::Restless { attempts }) = error.cause() else { panic!("{error}") };
+    assert_eq!((*attempts, error.effect), (50, Effect::Unchanged));
+    assert!(error.help().unwrap().contains("nft monitor"));
+    assert_eq!(host.runs().len(), 50, "all of them are others'");
+    assert!(host.runs().iter().all(|run| !run.contains("portmap-run-77")));
+    assert_eq!(host.kernel.cleaned(), []);
 }
 
 #[test]

@@ -41,6 +41,7 @@ mod repairs;
 mod run;
 mod schemas;
 mod selectors;
+mod silence;
 mod state;
 mod support;
 mod trace;

@@ -59,12 +59,13 @@ impl Namespace {
 
     /// Runs the same under strace(1), which does something to the `when`th call of `call` in each
     /// thread: `signal=KILL` before it is made, `error=EIO` in its place, `delay_enter=5` (microseconds).
+    /// `when` may be more than a number, in the words of strace: `3..5`, `3+`.
     #[track_caller]
     pub fn portmap_injected<A: AsRef<OsStr>>(
         &self,
         call: &str,
         effect: &str,
-        when: usize,
+        when: impl fmt::Display,
         arguments: impl IntoIterator<Item = A>,
     ) -> Injected {
         let calls = names_of(call);
