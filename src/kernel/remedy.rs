@@ -9,6 +9,7 @@ use crate::ruleset::{CheckRule, Kind, Rule};
 
 pub(super) const CAPABILITY: &str = "the capability CAP_NET_ADMIN is missing; run with sudo";
 pub(super) const NF_TABLES: &str = "the kernel has no nftables (CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET); try `modprobe nf_tables`";
+const OWNED: &str = "a running process has made the table its own (`flags owner`), and no other can change it: end that one, such as an `nft -i`";
 const NAT_CHAIN: &str =
     "the kernel has no NAT for nftables (CONFIG_NFT_NAT); try `modprobe -a nft_chain_nat nf_nat`";
 const NAT: &str =
@@ -31,6 +32,8 @@ pub fn remedy(errno: i32, step: Option<&Step>) -> Option<&'static str> {
         return lacking;
     }
     match (errno, step) {
+        // Without the capability, the kernel refuses the transaction before the first step.
+        (libc::EPERM, Some(_)) => Some(OWNED),
         (libc::EPERM | libc::EACCES, _) => Some(CAPABILITY),
         (
             libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT,
@@ -163,7 +166,8 @@ mod tests {
     #[test]
     fn what_is_wrong_at_any_step_is_said_at_any_step() {
         for step in [None, Some(&add_map()), Some(&rule(Rule::Lookup(PORTS)))] {
-            names(EPERM, step, &["CAP_NET_ADMIN"]);
+            let refused = if step.is_some() { "flags owner" } else { "CAP_NET_ADMIN" };
+            names(EPERM, step, &[refused]);
             names(EACCES, step, &["CAP_NET_ADMIN"]);
             names(ENOMEM, step, &["the kernel has no memory for it"]);
             names(ENFILE, step, &["full"]);

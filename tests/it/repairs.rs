@@ -135,3 +135,22 @@ fn what_is_added_behind_a_trial_is_told_while_it_runs_and_after() {
     host.apply(RULES);
     assert_eq!(host.status()["drift"], Value::Null);
 }
+
+/// Nobody else can change it, root neither.
+#[test]
+fn a_table_that_another_process_owns_is_told_as_that() {
+    let host = Namespace::new();
+    let mut nft = host.command("nft");
+    nft.arg("-i").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+    let mut nft = nft.spawn().expect("nft(8)");
+    let mut words = nft.stdin.take().expect("piped");
+    std::io::Write::write_all(&mut words, b"add table inet portmap { flags owner; }\n").unwrap();
+    wait_until("the table is there", || host.nft("list tables").contains("inet portmap"));
+    host.file("rules.yaml", RULES);
+    host.portmap(["status"]).run().succeeds().says("owned by a process");
+    let refused = host.portmap(["apply", "rules.yaml"]).run().fails_with(1);
+    refused.says("a running process has made the table its own").says("nft -i");
+    drop(words);
+    nft.wait().expect("nft(8) ends");
+    host.portmap(["apply", "rules.yaml"]).run().succeeds();
+}

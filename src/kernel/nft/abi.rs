@@ -207,6 +207,7 @@ pub const NFT_TRACETYPE_RETURN: u32 = 2;
 pub const NFT_TRACETYPE_RULE: u32 = 3;
 
 /// What the tracing table needs beside what our own table is made of.
+pub const TABLE_DORMANT: u32 = 0x1;
 pub const TABLE_OWNER: u32 = 0x2;
 pub const SET_EVAL: u32 = 0x20;
 pub const META_IIFTYPE: u32 = 8;

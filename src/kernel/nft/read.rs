@@ -97,8 +97,7 @@ pub fn tables(socket: &mut Socket, extent: Extent) -> Result<(Option<Observed>, 
 
 /// What is at the table itself that portmap does not put there.
 fn additions(Head { flags, userdata, .. }: Head) -> Vec<String> {
-    let flags =
-        (flags != 0).then(|| format!("flags {flags:#x} of table {TABLE}{}", dormant(flags)));
+    let flags = (flags != 0).then(|| format!("flags {flags:#x} of table {TABLE}{}", named(flags)));
     let is_commented = userdata.is_some_and(is_commented);
     let comment = is_commented.then(|| format!("comment of table {TABLE}"));
     flags.into_iter().chain(comment).collect()
@@ -116,8 +115,12 @@ pub fn heads(socket: &mut Socket, mut each: impl FnMut(&str, Head)) -> Result<()
     })
 }
 
-fn dormant(flags: u32) -> &'static str {
-    if flags & 1 != 0 { " (dormant)" } else { "" }
+fn named(flags: u32) -> &'static str {
+    match (flags & TABLE_DORMANT != 0, flags & TABLE_OWNER != 0) {
+        (true, _) => " (dormant)",
+        (_, true) => " (owned by a process)",
+        _ => "",
+    }
 }
 
 impl<'a> Head<'a> {
