@@ -8,7 +8,7 @@ mod acl;
 pub mod boot;
 pub mod capabilities;
 pub mod confine;
-mod descriptors;
+pub mod descriptors;
 pub mod detached;
 pub mod dir;
 pub mod environment;

@@ -1,6 +1,7 @@
 //! What applying files would change: `plan` and `apply --dry-run`.
 
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::cli::{self, Common};
@@ -51,10 +52,19 @@ pub fn read_both(
         let rules = texts.resolve(ui, strict)?;
         return Ok((engine.read_kernel()?, rules));
     }
+    // Whoever comes to it takes it.
+    let texts = Mutex::new(Some(texts));
+    let take = || texts.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let resolve = || take().expect("resolved once").resolve(ui, strict);
     let (snapshot, rules) = thread::scope(|scope| {
-        let rules = scope.spawn(|| texts.resolve(ui, strict));
+        let thread = thread::Builder::new().spawn_scoped(scope, resolve);
         let snapshot = engine.read_kernel();
-        (snapshot, rules.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        let rules = match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // Where there is no thread to spare, one after the other.
+            Err(_) => resolve(),
+        };
+        (snapshot, rules)
     });
     let rules = rules?;
     Ok((snapshot?, rules))

@@ -136,9 +136,12 @@ fn connect(paths: &[Path], outside: Option<Outside>) -> Tries {
     there.retain(|path| outside.as_ref().is_some_and(|o| o.reaches(path.address)));
     let (from_here, from_there) = (targets(&here), targets(&there));
     let (mut attempts, others) = thread::scope(|scope| {
-        let local = scope.spawn(move || probe::attempt_all(&from_here));
+        let local = || probe::attempt_all(&from_here);
+        let thread = thread::Builder::new().spawn_scoped(scope, local);
         let others = outside.as_ref().and_then(|o| o.run(move || probe::attempt_all(&from_there)));
-        (local.join().unwrap_or_default(), others.unwrap_or_default())
+        // A machine may have no thread to spare.
+        let local = thread.map_or_else(|_| local(), |thread| thread.join().unwrap_or_default());
+        (local, others.unwrap_or_default())
     });
     attempts.extend(others);
     let looks = probe::look_at(&mut attempts);

@@ -276,7 +276,9 @@ fn not_run(program: &OsStr, error: &io::Error) -> Failure {
     let program = program.to_string_lossy();
     let message = format!("run `{program}`: {error}");
     let is_missing = error.kind() == ErrorKind::NotFound;
+    let has_path = std::env::var_os("PATH").is_some_and(|path| !path.is_empty());
     let help = match is_missing {
+        true if !has_path => "check its name; PATH is empty or not set: name it by its whole path",
         true => {
             "check its name; sudo looks for programs in its own PATH: name it by its whole path"
         }

@@ -11,6 +11,7 @@ use nix::unistd::Uid;
 
 use super::{GENERATIONS, STATE_DIR, are_generations, are_ours};
 use crate::formats::shell_quoted as quoted;
+use crate::host::descriptors;
 use crate::host::trust::Distrust;
 use crate::mapping::GenerationId;
 
@@ -162,6 +163,7 @@ fn io_help(errno: Option<Errno>, path: &Path) -> String {
         Some(Errno::ENOSPC | Errno::EDQUOT) => format!(
             "free space on the file system of {path} (df -h, df -i); the file there is unchanged"
         ),
+        Some(Errno::EMFILE) => descriptors::HELP_TOO_FEW.to_owned(),
         Some(Errno::EROFS) => format!(
             "mount the file system of {path} read-write, or use another directory: --state-dir DIR"
         ),

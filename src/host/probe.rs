@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,19 +63,34 @@ pub fn attempt_all(targets: &[(Protocol, SocketAddr)]) -> Vec<Attempt> {
     const AT_ONCE: usize = 32;
     let mut attempts = Vec::new();
     for part in targets.chunks(AT_ONCE) {
-        thread::scope(|scope| {
-            let start = |&(protocol, to)| scope.spawn(move || attempt(protocol, to));
-            let threads: Vec<_> = part.iter().map(start).collect();
-            let failed = |to| Attempt::failed(to, "its thread panicked");
-            attempts.extend(
-                threads
-                    .into_iter()
-                    .zip(part)
-                    .map(|(t, (_, to))| t.join().unwrap_or_else(|_| failed(*to))),
-            );
-        });
+        let outcomes = at_once(part.to_vec(), |(protocol, to)| attempt(protocol, to));
+        let failed = |to| Attempt::failed(to, "its thread panicked");
+        let pairs = outcomes.into_iter().zip(part);
+        attempts.extend(pairs.map(|(got, (_, to))| got.unwrap_or_else(|| failed(*to))));
     }
     attempts
+}
+
+/// What comes of each piece of work, done at the same time; `None` if it panics. What there is no
+/// thread for is done when the others have begun.
+fn at_once<Work: Send, Outcome: Send>(
+    work: Vec<Work>,
+    each: impl Fn(Work) -> Outcome + Sync,
+) -> Vec<Option<Outcome>> {
+    let work: Vec<_> = work.into_iter().map(|piece| Mutex::new(Some(piece))).collect();
+    let take = |piece: &Mutex<Option<Work>>| {
+        piece.lock().unwrap_or_else(PoisonError::into_inner).take().map(&each)
+    };
+    let take = &take;
+    thread::scope(|scope| {
+        let start = |piece| thread::Builder::new().spawn_scoped(scope, move || take(piece));
+        let threads: Vec<_> = work.iter().map(start).collect();
+        let end = |(thread, piece): (io::Result<thread::ScopedJoinHandle<_>>, _)| match thread {
+            Ok(thread) => thread.join().ok().flatten(),
+            Err(_) => take(piece),
+        };
+        threads.into_iter().zip(&work).map(end).collect()
+    })
 }
 
 fn attempt(protocol: Protocol, to: SocketAddr) -> Attempt {
@@ -181,10 +197,8 @@ pub fn look_at(attempts: &mut [Attempt]) -> Vec<(Option<bool>, Option<Kept>)> {
         (Got::Connected, Some(client)) => (is_taken(client), attempt.kept()),
         _ => (None, None),
     };
-    thread::scope(|scope| {
-        let threads: Vec<_> = attempts.iter_mut().map(|a| scope.spawn(move || look(a))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or((None, None))).collect()
-    })
+    let looks = at_once(attempts.iter_mut().collect(), look);
+    looks.into_iter().map(|look| look.unwrap_or((None, None))).collect()
 }
 
 /// Whether a program of this network namespace has taken the TCP connection from `client`:

@@ -2,6 +2,9 @@
 
 use std::io;
 
+use nix::errno::Errno;
+
+use super::descriptors;
 use crate::formats::diagnostic::{Diagnostic, Place};
 
 pub(super) type Outcome<T> = Result<T, Diagnostic>;
@@ -15,6 +18,9 @@ pub(super) fn cannot(verb: &str, name: &str, error: &io::Error) -> Diagnostic {
     match error.kind() {
         io::ErrorKind::NotFound => {
             diagnostic.help("check the path; a mapping is written as `80:3000`")
+        }
+        _ if error.raw_os_error() == Some(Errno::EMFILE as i32) => {
+            diagnostic.help(descriptors::HELP_TOO_FEW)
         }
         _ => diagnostic,
     }

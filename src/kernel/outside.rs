@@ -81,7 +81,7 @@ impl Outside {
     pub fn open(networks: &[IpNet], own: &[IpAddr]) -> Result<Self, OutsideError> {
         let (jobs, list) = channel::<Job>();
         let (ready, born) = channel();
-        let thread = thread::spawn(move || {
+        let thread = thread::Builder::new().spawn(move || {
             let namespace = unshare(CloneFlags::CLONE_NEWNET)
                 .map_err(io::Error::from)
                 .and_then(|()| File::open("/proc/thread-self/ns/net"));
@@ -90,6 +90,7 @@ impl Outside {
                 work(list);
             }
         });
+        let thread = thread.map_err(OutsideError::Namespace)?;
         let namespace = born.recv().unwrap_or_else(|_| Err(io::Error::other("its thread ended")));
         let mut outside =
             Self { jobs: Some(jobs), thread: Some(thread), is_joined: false, clients: Vec::new() };

@@ -4,6 +4,7 @@
 
 use nix::libc;
 
+use crate::host::descriptors;
 use crate::plan::Step;
 use crate::ruleset::{CheckRule, Kind, Rule};
 
@@ -40,6 +41,7 @@ pub fn remedy(errno: i32, step: Option<&Step>) -> Option<&'static str> {
             None | Some(Step::AddTable),
         ) => Some(NF_TABLES),
         (libc::EOPNOTSUPP, _) => Some(TOO_OLD),
+        (libc::EMFILE, _) => Some(descriptors::HELP_TOO_FEW),
         (libc::ENFILE, _) => Some("the map is full: it has to be made anew with a larger size"),
         (libc::EEXIST, _) => {
             Some("something of that name or key is there already, with other content")

@@ -23,8 +23,8 @@ const RULES: &str = "ports: { 80: 3000, 53/udp: 5353 }";
 
 /// A guard, and what it says: one document for each event. It is ended when this is dropped.
 pub struct Guard {
-    child: Child,
-    events: Receiver<Value>,
+    pub child: Child,
+    pub events: Receiver<Value>,
 }
 
 impl Namespace {

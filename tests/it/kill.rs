@@ -3,7 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 
+use nix::sys::signal::Signal;
+
+use crate::signals::{guards_are_struck, run_is_struck};
 use crate::support::portmap::{Injected, Outcome};
 use crate::support::{Namespace, World, answer};
 
@@ -18,7 +22,7 @@ const CALLS_MAX: usize = 200;
 /// 1, 2, … for as long as `run` says that the program made so many calls. One that it never makes
 /// does not belong into the test.
 #[track_caller]
-fn each_call(what: &str, mut run: impl FnMut(usize) -> Injected) {
+pub fn each_call(what: &str, mut run: impl FnMut(usize) -> Injected) {
     for when in 1..=CALLS_MAX {
         let Injected { hit, outcome, .. } = run(when);
         if !hit {
@@ -30,18 +34,18 @@ fn each_call(what: &str, mut run: impl FnMut(usize) -> Injected) {
     panic!("{what}: more than {CALLS_MAX} calls");
 }
 
-fn to(port: usize) -> String {
+pub fn to(port: usize) -> String {
     format!("ports:\n  80: {port}\n")
 }
 
 /// What the kernel does, as a rules file.
-fn serving(host: &Namespace) -> String {
+pub fn serving(host: &Namespace) -> String {
     host.portmap(["show"]).run().succeeds().stdout
 }
 
 /// The kernel and the disk say the same; before anybody has mended anything.
 #[track_caller]
-fn agree(host: &Namespace, what: &str) {
+pub fn agree(host: &Namespace, what: &str) {
     let status = host.status();
     let (drift, problems, foreign) = (&status["drift"], &status["problems"], &status["foreign"]);
     assert!(drift.is_null(), "{what}: {status}");
@@ -63,7 +67,7 @@ fn agree(host: &Namespace, what: &str) {
 
 /// The next change works, and leaves nothing open or half written behind.
 #[track_caller]
-fn goes_on(host: &Namespace, rules: &str, what: &str) {
+pub fn goes_on(host: &Namespace, rules: &str, what: &str) {
     host.portmap(["apply", "-"]).stdin(rules).run().succeeds();
     assert_eq!(serving(host), rules, "{what}");
     agree(host, what);
@@ -80,15 +84,15 @@ fn goes_on(host: &Namespace, rules: &str, what: &str) {
 }
 
 /// A command, and what came before it.
-struct Story<'a> {
+pub struct Story<'a> {
     /// Brings the host into the state from which `command` starts.
-    before: &'a dyn Fn(&Namespace, usize),
-    command: &'a dyn Fn(usize) -> Vec<String>,
+    pub before: &'a dyn Fn(&Namespace, usize),
+    pub command: &'a dyn Fn(usize) -> Vec<String>,
 }
 
 /// `effect` at the first, second, … call, as long as there are so many. Checks, besides what
 /// [`agree`] checks, that the kernel does what it did before or what the command wants.
-fn at_every(calls: &[&str], effect: &str, story: &Story, check: impl Fn(&Outcome, bool, &str)) {
+pub fn at_every(calls: &[&str], effect: &str, story: &Story, check: impl Fn(&Outcome, bool, &str)) {
     let host = Namespace::new().that_boots();
     let mut run = 0;
     for call in calls {
@@ -113,7 +117,7 @@ fn at_every(calls: &[&str], effect: &str, story: &Story, check: impl Fn(&Outcome
     }
 }
 
-fn numbers(host: &Namespace) -> BTreeSet<u64> {
+pub fn numbers(host: &Namespace) -> BTreeSet<u64> {
     host.history().as_array().unwrap().iter().map(|g| g["number"].as_u64().unwrap()).collect()
 }
 
@@ -123,7 +127,7 @@ fn killed(calls: &[&str], story: &Story) {
     });
 }
 
-fn words(text: &str) -> Vec<String> {
+pub fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
@@ -131,7 +135,7 @@ fn file(host: &Namespace, run: usize) {
     host.file("new.yaml", &to(3000 + run));
 }
 
-const APPLY: Story = Story { before: &file, command: &|_| words_of_apply() };
+pub const APPLY: Story = Story { before: &file, command: &|_| words_of_apply() };
 
 /// Without a history, and without a table.
 const FIRST_APPLY: Story = Story {
@@ -198,7 +202,7 @@ fn on_trial(host: &Namespace, run: usize) {
 
 /// The old mapping is always the same one; a trial that is left running is ended.
 fn a_trial_is_killed(calls: &[&str], command: &str, before: &dyn Fn(&Namespace, usize)) {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     host.apply(&to(2000));
     let mut run = 0;
     for call in calls {
@@ -359,4 +363,45 @@ fn udp_clients_of_a_killed_change_follow_with_the_next_command() {
         injected
     });
     assert!(stranded > 0, "this test has never seen what it is about");
+}
+
+#[test]
+fn restore_is_killed() {
+    let before = |host: &Namespace, run| {
+        let apply = ["apply", "--persist", "-"];
+        host.portmap(apply).stdin(&to(3000 + run)).run().succeeds();
+        host.nft("flush ruleset");
+    };
+    let story = Story { before: &before, command: &|_| words("restore --quiet") };
+    killed(&["ftruncate", "write", "sendto", "flock"], &story);
+}
+
+#[test]
+fn reload_is_killed() {
+    let before = |host: &Namespace, run| {
+        host.file("etc/portmap/web.yaml", &to(3000 + run));
+        // What is not there is not reloaded but restored.
+        if host.ruleset().is_empty() {
+            host.apply(&to(2000));
+        }
+    };
+    let story = Story { before: &before, command: &|_| words("reload --quiet") };
+    killed(&["fsync", "rename", "sendto", "flock"], &story);
+}
+
+#[test]
+fn confirm_and_persist_are_killed() {
+    a_trial_is_killed(&["fsync", "rename", "sendto"], "confirm --quiet --persist", &on_trial);
+}
+
+#[test]
+fn a_run_is_killed() {
+    run_is_struck(&[Signal::SIGKILL]);
+}
+
+#[test]
+fn a_guard_is_killed() {
+    guards_are_struck(&[Signal::SIGKILL], |status, signal| {
+        assert_eq!(status.signal(), Some(signal as i32), "{status}");
+    });
 }

@@ -122,7 +122,7 @@ impl Point {
             Self::Call { call, effect, when } => {
                 host.portmap_injected(call, effect, *when, words).outcome
             }
-            Self::Limit(limit) => host.portmap_limited(limit, words),
+            Self::Limit(limit) => host.portmap_limited(limit, words).run(),
         }
     }
 

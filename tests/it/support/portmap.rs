@@ -1,10 +1,12 @@
 //! The program under test, run on a host.
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -68,17 +70,61 @@ impl Namespace {
         when: impl fmt::Display,
         arguments: impl IntoIterator<Item = A>,
     ) -> Injected {
-        let calls = names_of(call);
-        let path = self.dir().join("strace.log");
-        let inject = format!("inject={calls}:{effect}:when={when}");
-        let strace = ["-f", "-q", "-e", &format!("trace={calls}"), "-e", &inject, "-o"];
-        let portmap = self.prepare("strace", None).args(strace).args([path.as_os_str()]);
-        let outcome = portmap.args([PROGRAM]).args(arguments).run();
-        let log =
-            fs::read_to_string(path).unwrap_or_else(|e| panic!("strace's log: {e}: {outcome}"));
-        let marks = ["(INJECTED)", "(DELAYED)", "+++ killed by"];
-        let hit = marks.iter().any(|mark| log.contains(mark));
+        let outcome = self.portmap_to_inject(call, effect, &when, arguments).run();
+        let (hit, log) = self.was_hit(&when);
         Injected { injection: format!("{call}:{effect}:when={when}"), outcome, hit, log }
+    }
+
+    /// The same, still to be started. Its signals other than KILL come after the call.
+    #[track_caller]
+    pub fn portmap_to_inject<A: AsRef<OsStr>>(
+        &self,
+        call: &str,
+        effect: &str,
+        when: impl fmt::Display,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Portmap {
+        let strace = self.strace_that_injects(call, effect, when);
+        self.prepare("strace", None).args(strace).args([PROGRAM]).args(arguments)
+    }
+
+    /// The words for strace(1) before those of the program.
+    pub fn strace_that_injects(
+        &self,
+        call: &str,
+        effect: &str,
+        when: impl fmt::Display,
+    ) -> Vec<OsString> {
+        let calls = names_of(call);
+        let (trace, inject) =
+            (format!("trace={calls}"), format!("inject={calls}:{effect}:when={when}"));
+        let words = ["-f", "-q", "-e", &trace, "-e", &inject, "-o"].map(OsString::from);
+        words.into_iter().chain([self.strace_log().into_os_string()]).collect()
+    }
+
+    pub fn strace_log(&self) -> PathBuf {
+        self.dir().join("strace.log")
+    }
+
+    /// Whether the last program under strace(1) came to the `when`th call, or the first of those
+    /// that it means, and strace's log.
+    #[track_caller]
+    pub fn was_hit(&self, when: impl fmt::Display) -> (bool, String) {
+        let when = when.to_string();
+        let first = when.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+        let when: usize = first.parse().expect("the number of a call");
+        let log = fs::read_to_string(self.strace_log());
+        let log = log.unwrap_or_else(|e| panic!("strace's log: {e}"));
+        let marks = ["(INJECTED)", "(DELAYED)", "+++ killed by"];
+        // A signal that is blocked leaves no mark. The first execve is strace's own.
+        let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+        let is_own = |(nth, line): &(usize, &str)| *nth == 0 && line.contains("execve(");
+        let lines = log.lines().enumerate().filter(|line| !is_own(line));
+        for call in lines.filter_map(|(_, line)| line.split_once('(')) {
+            *counts.entry(call.0).or_default() += 1;
+        }
+        let was_called = counts.values().any(|count| *count >= when);
+        (was_called || marks.iter().any(|mark| log.contains(mark)), log)
     }
 
     /// Runs the same under strace(1), and returns all its system calls.
@@ -114,8 +160,8 @@ impl Namespace {
         &self,
         limit: &str,
         arguments: impl IntoIterator<Item = A>,
-    ) -> Outcome {
-        self.prepare("prlimit", None).args([limit, PROGRAM]).args(arguments).run()
+    ) -> Portmap {
+        self.prepare("prlimit", None).args([limit, PROGRAM]).args(arguments)
     }
 
     #[track_caller]
@@ -206,8 +252,14 @@ impl Portmap {
     }
 
     /// A variable of its environment.
-    pub fn env(&mut self, name: &str, value: &str) -> &mut Self {
+    pub fn env(&mut self, name: &str, value: impl AsRef<OsStr>) -> &mut Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// One that it does not have.
+    pub fn without_env(&mut self, name: &str) -> &mut Self {
+        self.command.env_remove(name);
         self
     }
 
@@ -299,6 +351,7 @@ impl Running {
         Outcome {
             command,
             code: output.status.code(),
+            signal: output.status.signal(),
             stdout: text(output.stdout),
             stderr: text(output.stderr),
         }
@@ -310,13 +363,15 @@ pub struct Outcome {
     command: String,
     /// `None`: killed by a signal.
     pub code: Option<i32>,
+    /// That one.
+    pub signal: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { command, code, stdout, stderr } = self;
+        let Outcome { command, code, stdout, stderr, .. } = self;
         write!(f, "{command}: exit code {code:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
     }
 }

@@ -12,6 +12,8 @@ use nix::fcntl::OFlag;
 use nix::libc::O_NOCTTY;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::namespace::belonging_to;
 use super::portmap::Portmap;
@@ -101,6 +103,19 @@ impl Terminal {
         }
     }
 
+    /// Waits until this stands on the screen; false if the program ends before.
+    #[track_caller]
+    pub fn comes_to(&mut self, text: &str) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.screen.contains(text) {
+            assert!(Instant::now() < deadline, "no `{text}` on the screen: {:?}", self.screen);
+            if !self.look() {
+                return self.screen.contains(text);
+            }
+        }
+        true
+    }
+
     /// Takes in what has been printed. False if there is nobody left to print anything.
     fn look(&mut self) -> bool {
         let Some(keys) = &mut self.keys else { return false };
@@ -127,6 +142,11 @@ impl Terminal {
     /// The connection is lost.
     pub fn hang_up(&mut self) {
         self.keys = None;
+    }
+
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.program.id() as i32), signal).unwrap();
     }
 
     /// SIGKILL.
