@@ -205,7 +205,7 @@ fn root_writes_manual_pages_only_where_nobody_else_decides_what_is_there() {
     }
     let man = |dir: PathBuf, sudo: Option<u32>| {
         let mut man = host.portmap(["man".as_ref(), "--output-dir".as_ref(), dir.as_os_str()]);
-        man.env("SUDO_UID", &sudo.unwrap_or_default().to_string());
+        man.env("SUDO_UID", sudo.unwrap_or_default().to_string());
         man.run()
     };
     let of_eve = "belongs to uid 12345, not to root";
