@@ -27,6 +27,8 @@ pub use pages::{Completions, Man};
 pub use run::Run;
 pub use schema::{Document, Schema};
 pub use values::{Color, Format};
+#[cfg(fuzzing)]
+pub use values::{parse_generation, parse_interval, parse_time, parse_trial_time};
 
 /// Serve privileged ports from an ordinary user's process.
 ///

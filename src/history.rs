@@ -38,6 +38,10 @@ pub use guard::{Guard, Guarding};
 pub use header::{Command, Draft, HEADER_MAX, Header, MAPPING_MAX, Outcome, VERSION};
 #[cfg(fuzzing)]
 pub use header::{check_mapping, decode, decode_boot, encode, is_whole, seal};
+#[cfg(fuzzing)]
+pub use lock::{is_ours as is_of_a_lock, moment as moment_of_lock, process as process_of_lock};
+#[cfg(fuzzing)]
+pub use owner::{decode as decode_namespace, encode as encode_namespace};
 pub use write::{KEEP, Locked};
 
 use store::Opened;

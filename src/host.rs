@@ -13,6 +13,8 @@ pub mod detached;
 pub mod dir;
 pub mod environment;
 pub mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod holders;
 pub mod identity;
 pub mod listeners;
@@ -24,6 +26,7 @@ pub mod path;
 pub mod ports;
 pub mod probe;
 mod problem;
+pub mod proc;
 pub mod programs;
 pub mod service_manager;
 pub mod services;

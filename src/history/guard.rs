@@ -78,9 +78,9 @@ impl History {
     pub fn guard_of(&self) -> Option<Guard> {
         let file = self.files.top.as_ref()?.file(GUARD).ok()??;
         let pid = holder(&file)?;
-        let mut text = String::new();
-        let read = file.take(lock::TEXT_MAX as u64).read_to_string(&mut text);
-        let last_repair = read.ok().and_then(|_| humantime::parse_rfc3339(&text).ok());
+        let mut bytes = Vec::new();
+        let read = file.take(lock::TEXT_MAX as u64).read_to_end(&mut bytes);
+        let last_repair = read.ok().and_then(|_| lock::moment(&bytes));
         Some(Guard { pid, last_repair })
     }
 }

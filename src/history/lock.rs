@@ -1,16 +1,17 @@
 //! One lock for every change to a state directory.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 
 use super::error::{Error, Holder};
 use super::{LOCK, QUEUE, store};
 use crate::host::dir::{self, Dir};
+use crate::host::proc;
 
 /// How often a waiting process looks again.
 const POLL: Duration = Duration::from_millis(5);
@@ -149,23 +150,59 @@ pub(super) fn open(dir: &Dir, name: &str) -> Result<Option<File>, Error> {
 
 /// Nothing; the process that holds it; or when a guard has put the table back.
 fn holds_what_a_lock_does(file: &File) -> io::Result<bool> {
-    let mut text = [0; TEXT_MAX];
-    let len = file.read_at(&mut text, 0)?;
-    // Where the power failed, the file may be as long as it should be, without its bytes.
-    let text = std::str::from_utf8(&text[..len]).unwrap_or("?").trim_matches(['\0', '\n']);
-    let is_process = || text.parse::<u32>().is_ok();
-    let is_time = || humantime::parse_rfc3339(text).is_ok();
-    Ok(text.is_empty() || is_process() || is_time())
+    let mut bytes = [0; TEXT_MAX];
+    let len = file.read_at(&mut bytes, 0)?;
+    Ok(is_ours(&bytes[..len]))
+}
+
+/// The same of the first [`TEXT_MAX`] bytes of a file.
+pub fn is_ours(bytes: &[u8]) -> bool {
+    let is_ours = |text: &str| text.is_empty() || text.parse::<u32>().is_ok();
+    bytes.len() < TEXT_MAX && (text(bytes).is_some_and(is_ours) || moment(bytes).is_some())
+}
+
+/// Where the power failed, the file may be as long as it should be, without its bytes.
+fn text(bytes: &[u8]) -> Option<&str> {
+    Some(std::str::from_utf8(bytes).ok()?.trim_matches(['\0', '\n']))
+}
+
+/// The process that holds the lock.
+pub fn process(bytes: &[u8]) -> Option<i32> {
+    text(bytes)?.parse().ok().filter(|pid| *pid > 0)
+}
+
+/// When a guard has put the table back.
+pub fn moment(bytes: &[u8]) -> Option<SystemTime> {
+    humantime::parse_rfc3339(text(bytes)?).ok()
 }
 
 fn holder(dir: &Dir, name: &str) -> Option<(i32, Option<String>)> {
-    let mut text = String::new();
-    dir.file(name).ok()??.take(TEXT_MAX as u64).read_to_string(&mut text).ok()?;
-    let pid = text.trim_end().parse().ok().filter(|&pid| pid > 0)?;
+    let mut bytes = Vec::new();
+    dir.file(name).ok()??.take(TEXT_MAX as u64).read_to_end(&mut bytes).ok()?;
+    let pid = process(&bytes)?;
     Some((pid, name_of(pid)))
 }
 
 pub(super) fn name_of(pid: i32) -> Option<String> {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    let name = proc::text(format!("/proc/{pid}/comm")).ok();
     name.map(|name| name.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_holds_a_process_a_moment_or_nothing() {
+        for ours in ["", "\n", "4711\n", "4711", "\0\0\0\0\0", "2026-01-02T03:04:05.678Z"] {
+            assert!(is_ours(ours.as_bytes()), "{ours:?}");
+        }
+        let long = "\0".repeat(TEXT_MAX);
+        for foreign in ["nginx", "4711 ", "-4711", "4711\n4712\n", "\u{e4}", &long] {
+            assert!(!is_ours(foreign.as_bytes()), "{foreign:?}");
+        }
+        assert!(!is_ours(b"\xff"));
+        assert_eq!((process(b"4711\n"), process(b"0"), process(b"")), (Some(4711), None, None));
+        assert!(moment(b"2026-01-02T03:04:05.678Z").is_some() && moment(b"4711").is_none());
+    }
 }

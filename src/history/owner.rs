@@ -25,8 +25,7 @@ pub fn claim(top: &Dir) -> Result<(), Error> {
         }
         _ => {}
     }
-    let text = serde_yaml::to_string(&current).expect("a text and a number");
-    let _ = store::replace(top, NAMESPACE, &[text.as_bytes()]);
+    let _ = store::replace(top, NAMESPACE, &[encode(&current).as_bytes()]);
     Ok(())
 }
 
@@ -36,6 +35,15 @@ pub fn is_known(top: &Dir) -> bool {
 }
 
 fn written(top: &Dir) -> Option<NetworkNamespace> {
-    let bytes = store::read_small(top, NAMESPACE).ok().flatten()?;
-    serde_yaml::from_str(&String::from_utf8(bytes).ok()?).ok()
+    decode(&store::read_small(top, NAMESPACE).ok().flatten()?)
+}
+
+/// What is written in the file.
+pub fn encode(namespace: &NetworkNamespace) -> String {
+    serde_yaml::to_string(namespace).expect("a text and a number")
+}
+
+/// `None` for what is no namespace.
+pub fn decode(bytes: &[u8]) -> Option<NetworkNamespace> {
+    serde_yaml::from_str(std::str::from_utf8(bytes).ok()?).ok()
 }

@@ -34,7 +34,7 @@ pub fn is_private(gid: u32, owner: u32) -> bool {
 
 /// The owner's name, if `passwd` and `group` (passwd(5), group(5)) have no other user in the group.
 /// Never for group 0, which programs run with that have no user of their own.
-fn sole_member(passwd: &str, group: &str, gid: u32, owner: u32) -> Option<String> {
+pub(super) fn sole_member(passwd: &str, group: &str, gid: u32, owner: u32) -> Option<String> {
     let is_elsewhere = |line: &str| line.starts_with(['+', '-']);
     if gid == 0 || passwd.lines().chain(group.lines()).any(is_elsewhere) {
         return None;

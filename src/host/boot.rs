@@ -13,6 +13,11 @@ use std::path::{Path, PathBuf};
 
 use crate::formats::shell_quoted as quoted;
 
+#[cfg(fuzzing)]
+pub use line::{command, crontab, script};
+#[cfg(fuzzing)]
+pub use systemd::runs as unit;
+
 use init::Init;
 use line::{Does, Run};
 

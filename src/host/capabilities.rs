@@ -37,7 +37,7 @@ fn may_bind(path: &Path) -> bool {
 }
 
 /// Of `struct vfs_cap_data`, little-endian: the revision is in its fourth byte.
-fn permits(value: &[u8]) -> bool {
+pub(super) fn permits(value: &[u8]) -> bool {
     let Some(&[_, _, _, revision, p0, p1, p2, p3]) = value.first_chunk() else { return false };
     REVISIONS.contains(&revision) && u32::from_le_bytes([p0, p1, p2, p3]) & BIND_SERVICE != 0
 }

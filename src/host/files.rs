@@ -19,6 +19,7 @@ use crate::formats::shell_quoted;
 use super::dir;
 use super::path::{self, Found};
 use super::problem::{Outcome, cannot, whole};
+use super::sysctls;
 use super::trust::{Caller, Distrust};
 
 /// The largest file that is read, in bytes.
@@ -312,18 +313,11 @@ fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> Diagnostic {
 
 /// The port ranges that the kernel is set to; its defaults where they cannot be read.
 pub fn facts() -> Facts {
-    let read = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok();
-    let numbers = |name| -> Option<Vec<u16>> {
-        read(name)?.split_whitespace().map(|number| number.parse().ok()).collect()
-    };
-    let mut facts = Facts::default();
-    if let Some([low, high]) = numbers("ip_local_port_range").as_deref() {
-        facts.ephemeral = *low..=*high;
+    let defaults = Facts::default();
+    Facts {
+        ephemeral: sysctls::ephemeral().map_or(defaults.ephemeral, |(low, high)| low..=high),
+        unprivileged_start: sysctls::unprivileged_start().unwrap_or(defaults.unprivileged_start),
     }
-    if let Some([start]) = numbers("ip_unprivileged_port_start").as_deref() {
-        facts.unprivileged_start = *start;
-    }
-    facts
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::descriptors;
+use super::{descriptors, proc};
 
 /// A process, as it names itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ const NETFILTER: &str = "12";
 /// network namespace of this thread, by number. Empty if that cannot be told: the processes of
 /// others are only seen by root, and only those of the same process namespace.
 pub fn holders(address: u32) -> Vec<Process> {
-    let sockets = fs::read_to_string("/proc/thread-self/net/netlink").unwrap_or_default();
+    let sockets = proc::text("/proc/thread-self/net/netlink").unwrap_or_default();
     inode(&sockets, address).map_or(vec![], holders_of_inode)
 }
 
@@ -39,20 +39,20 @@ pub fn holders_of_inode(inode: u64) -> Vec<Process> {
 /// Whether anybody has the unix socket with this inode open, in the network namespace of this
 /// thread. Needs no privilege. `None` if it cannot be told.
 pub fn is_open(inode: u64) -> Option<bool> {
-    let sockets = fs::read_to_string("/proc/thread-self/net/unix").ok()?;
+    let sockets = proc::text("/proc/thread-self/net/unix").ok()?;
     Some(lists(&sockets, inode))
 }
 
 /// Lines of `Num RefCount Protocol Flags Type St Inode Path` (`unix_seq_show`).
-fn lists(sockets: &str, inode: u64) -> bool {
+pub(super) fn lists(sockets: &str, inode: u64) -> bool {
     let inode = inode.to_string();
-    sockets.lines().skip(1).any(|line| line.split_whitespace().nth(6) == Some(&inode))
+    sockets.lines().skip(1).any(|line| line.split_ascii_whitespace().nth(6) == Some(&inode))
 }
 
 /// Lines of `sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode` (`netlink_native_seq_show`).
-fn inode(sockets: &str, address: u32) -> Option<u64> {
+pub(super) fn inode(sockets: &str, address: u32) -> Option<u64> {
     sockets.lines().skip(1).find_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
         let [_, NETFILTER, pid, .., inode] = fields[..] else { return None };
         (pid.parse() == Ok(address)).then(|| inode.parse().ok())?
     })
@@ -77,7 +77,7 @@ fn has_open(pid: u32, inode: u64) -> bool {
 
 /// What a process calls itself; empty if that cannot be told.
 pub fn name(pid: u32) -> String {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let name = proc::text(format!("/proc/{pid}/comm")).unwrap_or_default();
     name.trim_end().to_owned()
 }
 
@@ -100,6 +100,18 @@ Num       RefCount Protocol Flags    Type St Inode Path
 0000000000000000: 00000003 00000000 00000000 0001 03 4711 @/tmp/a 4712
 ";
         assert!(lists(sockets, 4711) && !lists(sockets, 4712) && !lists(sockets, 471));
+    }
+
+    #[test]
+    fn a_socket_of_any_name_hides_no_other() {
+        use std::ffi::OsStr;
+        use std::os::fd::AsFd;
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::net::{UnixListener, UnixStream};
+        let dir = tempfile::tempdir().unwrap();
+        let _odd = UnixListener::bind(dir.path().join(OsStr::from_bytes(b"caf\xc3"))).unwrap();
+        let (one, _other) = UnixStream::pair().unwrap();
+        assert_eq!(is_open(rustix::fs::fstat(one.as_fd()).unwrap().st_ino), Some(true));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::unistd::{Uid, User};
 use rustix::io::Errno;
 
-use super::descriptors;
+use super::{descriptors, proc};
 use crate::mapping::{Family, Port, Protocol};
 
 /// A socket that waits for clients: a listening one, or one of UDP that is not connected.
@@ -113,15 +113,15 @@ const DESCRIPTORS_MAX: usize = 500_000;
 /// Who holds the sockets with these inodes. Of several processes the first, which is the parent of
 /// the others unless numbers have begun anew; but the service manager only if there is no other,
 /// since it keeps the sockets that it has handed on (systemd.socket(5)).
-fn owners(proc: &Path, mut inodes: Vec<u32>) -> HashMap<u32, Program> {
+fn owners(root: &Path, mut inodes: Vec<u32>) -> HashMap<u32, Program> {
     inodes.sort_unstable();
     inodes.dedup();
     let mut found: HashMap<u32, Program> = HashMap::new();
     // Those of which no other is to be looked for.
     let mut known = 0;
     let mut budget = DESCRIPTORS_MAX;
-    for pid in pids(proc) {
-        let directory = proc.join(pid.to_string());
+    for pid in pids(root) {
+        let directory = root.join(pid.to_string());
         let mut name = None;
         descriptors::each(&directory, |socket| {
             if known == inodes.len() || budget == 0 {
@@ -159,8 +159,8 @@ fn pids(proc: &Path) -> Vec<u32> {
 }
 
 fn program_name(directory: &Path) -> String {
-    let name = std::fs::read(directory.join("comm")).unwrap_or_default();
-    let name = String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned();
+    let name = proc::text(directory.join("comm")).unwrap_or_default();
+    let name = name.trim_end_matches('\n').to_owned();
     if name.is_empty() { "?".to_owned() } else { name }
 }
 

@@ -4,6 +4,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use super::proc;
+
 /// The two ends of the ssh connection that this process is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SshSession {
@@ -22,28 +24,28 @@ impl SshSession {
         Self::of(Path::new("/proc"), std::process::id())
     }
 
-    fn of(proc: &Path, mut pid: u32) -> Option<Self> {
+    fn of(root: &Path, mut pid: u32) -> Option<Self> {
         for _ in 0..ANCESTORS_MAX {
-            let directory = proc.join(pid.to_string());
+            let directory = root.join(pid.to_string());
             // Unreadable for a process of another user: its parents are asked all the same.
             let environment = fs::read(directory.join("environ")).unwrap_or_default();
             if let Some(session) = connection(&environment) {
                 return Some(session);
             }
-            pid = parent(&fs::read_to_string(directory.join("stat")).ok()?)?;
+            pid = parent(&proc::text(directory.join("stat")).ok()?)?;
         }
         None
     }
 }
 
 /// The parent in /proc/PID/stat. The name of the program, in parentheses, may hold anything.
-fn parent(stat: &str) -> Option<u32> {
+pub(super) fn parent(stat: &str) -> Option<u32> {
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(1)?.parse().ok().filter(|pid| *pid > 0)
+    rest.split_ascii_whitespace().nth(1)?.parse().ok().filter(|pid| *pid > 0)
 }
 
 /// `SSH_CONNECTION=CLIENT PORT SERVER PORT` among the variables of /proc/PID/environ.
-fn connection(environment: &[u8]) -> Option<SshSession> {
+pub(super) fn connection(environment: &[u8]) -> Option<SshSession> {
     let value = environment
         .split(|byte| *byte == 0)
         .find_map(|variable| variable.strip_prefix(b"SSH_CONNECTION="))?;
@@ -64,17 +66,17 @@ mod tests {
     #[test]
     fn the_session_is_found_behind_sudo() {
         let proc = tempfile::tempdir().unwrap();
-        let process = |pid: &str, stat: &str, environment: &str| {
+        let process = |pid: &str, stat: &[u8], environment: &str| {
             let directory = proc.path().join(pid);
             fs::create_dir(&directory).unwrap();
             fs::write(directory.join("stat"), stat).unwrap();
             fs::write(directory.join("environ"), environment).unwrap();
         };
-        process("30", "30 (portmap) S 20 30 1", "TERM=xterm\0");
-        process("20", "20 (su (do) S 10 30 1) S 10 20 1", "");
-        process("10", "10 (bash) S 1 1 1", "A=b\0SSH_CONNECTION=192.0.2.2 4711 192.0.2.1 22\0");
-        process("5", "5 (cron) S 1 1 1", "A=b\0");
-        process("1", "1 (systemd) S 0 1 1", "");
+        process("30", b"30 (portmap) S 20 30 1", "TERM=xterm\0");
+        process("20", b"20 (su (d\xc3) S 10 30 1) S 10 20 1", "");
+        process("10", b"10 (bash) S 1 1 1", "A=b\0SSH_CONNECTION=192.0.2.2 4711 192.0.2.1 22\0");
+        process("5", b"5 (cron) S 1 1 1", "A=b\0");
+        process("1", b"1 (systemd) S 0 1 1", "");
         let session = SshSession::of(proc.path(), 30).unwrap();
         assert_eq!(session.server, "192.0.2.1:22".parse().unwrap());
         assert_eq!(session.client, "192.0.2.2:4711".parse().unwrap());

@@ -17,6 +17,7 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 
+use super::proc;
 use crate::mapping::Protocol;
 
 /// How long a connection may take: longer than until the kernel sends a lost SYN again (1 s).
@@ -218,7 +219,7 @@ pub fn is_taken(client: SocketAddr) -> Option<bool> {
 
 /// In the lines of proc(5), `/proc/net/tcp`, a connection that waits in the listener's queue has
 /// no inode yet. Established ones have state 1.
-fn taken(table: &str, client: SocketAddr) -> Option<bool> {
+pub(super) fn taken(table: &str, client: SocketAddr) -> Option<bool> {
     table.lines().skip(1).find_map(|line| {
         let mut words = line.split_whitespace();
         let (remote, state) = (words.nth(2)?, words.next()?);
@@ -228,7 +229,7 @@ fn taken(table: &str, client: SocketAddr) -> Option<bool> {
 }
 
 /// `0100007F:0050`: words of 32 bits in the machine's order.
-fn end(text: &str) -> Option<SocketAddr> {
+pub(super) fn end(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let words: Option<Vec<[u8; 4]>> = (0..address.len() / 8)
         .map(|at| u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok())
@@ -264,7 +265,7 @@ pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
 /// Networks for documentation (RFC 5737, RFC 3849) with which no address and no route of this host
 /// has to do: of each family one, if there is one.
 pub fn unused_networks() -> io::Result<Vec<IpNet>> {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let read = |path| proc::text(path).unwrap_or_default();
     let mut used: Vec<IpNet> = own_addresses()?.into_iter().map(IpNet::from).collect();
     used.extend(routes4(&read("/proc/thread-self/net/route")));
     used.extend(routes6(&read("/proc/thread-self/net/ipv6_route")));
@@ -281,9 +282,9 @@ pub fn unused_networks() -> io::Result<Vec<IpNet>> {
 }
 
 /// Columns 2 and 8 are destination and mask (proc(5) has the form; `fib_route_seq_show`).
-fn routes4(table: &str) -> Vec<IpNet> {
+pub(super) fn routes4(table: &str) -> Vec<IpNet> {
     let line = |line: &str| -> Option<IpNet> {
-        let words: Vec<_> = line.split_whitespace().collect();
+        let words: Vec<_> = line.split_ascii_whitespace().collect();
         let number = |at: usize| u32::from_str_radix(words.get(at)?, 16).ok();
         let destination = Ipv4Addr::from(number(1)?.to_ne_bytes());
         let mask = Ipv4Addr::from(number(7)?.to_ne_bytes());
@@ -293,7 +294,7 @@ fn routes4(table: &str) -> Vec<IpNet> {
 }
 
 /// The first two columns are destination and length of the prefix.
-fn routes6(table: &str) -> Vec<IpNet> {
+pub(super) fn routes6(table: &str) -> Vec<IpNet> {
     let line = |line: &str| -> Option<IpNet> {
         let mut words = line.split_whitespace();
         let address = u128::from_str_radix(words.next()?, 16).ok()?;
@@ -346,6 +347,8 @@ mod tests {
         assert_eq!(routes4(v4), ["198.51.100.0/24".parse().unwrap()]);
         let v6 = "20010db8000000000000000000000000 40 0000 00 0000 00000100 00000001 00000000 00000001 eth0\n";
         assert_eq!(routes6(v6), ["2001:db8::/64".parse().unwrap()]);
+        let odd = v4.replace("lo\t", "\u{2003}\t");
+        assert_eq!(routes4(&odd), routes4(v4), "an interface is called by a space of Unicode");
         assert!(routes4("x\ny").is_empty() && routes6("zz").is_empty());
     }
 }

@@ -35,7 +35,7 @@ impl Default for Services {
 }
 
 /// Lines of `name port/protocol alias…  # comment`; the first of a name counts.
-fn services(text: &str) -> HashMap<(String, Protocol), Port> {
+pub(super) fn services(text: &str) -> HashMap<(String, Protocol), Port> {
     let mut names = HashMap::new();
     for line in text.lines() {
         let mut words = line.split('#').next().unwrap_or("").split_whitespace();

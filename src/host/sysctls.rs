@@ -13,9 +13,7 @@ pub fn unprivileged_start() -> Option<u16> {
 
 /// `net.ipv4.ip_local_port_range`
 pub fn ephemeral() -> Option<(u16, u16)> {
-    let text = read("ipv4/ip_local_port_range")?;
-    let mut words = text.split_whitespace().map(str::parse);
-    Some((words.next()?.ok()?, words.next()?.ok()?))
+    range(&read("ipv4/ip_local_port_range")?)
 }
 
 /// `net.ipv4.ip_local_reserved_ports`: from and to.
@@ -36,8 +34,15 @@ fn number<T: FromStr>(name: &str) -> Option<T> {
     read(name)?.trim().parse().ok()
 }
 
+/// `32768 60999`, the first not above the second.
+pub(super) fn range(text: &str) -> Option<(u16, u16)> {
+    let mut words = text.split_whitespace().map(str::parse);
+    let (low, high) = (words.next()?.ok()?, words.next()?.ok()?);
+    (low <= high && words.next().is_none()).then_some((low, high))
+}
+
 /// `80,8000-8010`
-fn ranges(text: &str) -> Vec<(u16, u16)> {
+pub(super) fn ranges(text: &str) -> Vec<(u16, u16)> {
     let range = |part: &str| {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
         Some((from.parse().ok()?, to.parse().ok()?))
@@ -53,6 +58,14 @@ mod tests {
     fn reserved_ports_are_numbers_and_ranges() {
         assert_eq!(ranges("80,8000-8010\n"), [(80, 80), (8000, 8010)]);
         assert_eq!(ranges("\n"), []);
+    }
+
+    #[test]
+    fn a_range_is_two_numbers_in_order() {
+        assert_eq!(range("32768\t60999\n"), Some((32768, 60999)));
+        for text in ["", "1", "2 1", "1 2 3", "1 65536", "a b"] {
+            assert_eq!(range(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -119,9 +119,14 @@ impl Caller {
 /// Whether this is a user namespace that maps a single user (user_namespaces(7)), as `unshare -Ur`
 /// makes it: root there is that user, and rules over nobody.
 fn is_only_user() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let lengths: Vec<_> = map.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
-    lengths == ["1"]
+    maps_one(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default())
+}
+
+/// Lines of a number inside, one outside, and how many there are from these on.
+pub(super) fn maps_one(uid_map: &str) -> bool {
+    let lines: Vec<Vec<_>> =
+        uid_map.lines().map(|line| line.split_ascii_whitespace().collect()).collect();
+    matches!(&lines[..], [line] if matches!(line[..], [_, _, "1"]))
 }
 
 /// A component of a path, to be judged.

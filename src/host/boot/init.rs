@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::System;
+use crate::host::proc;
 
 /// The program that starts this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ fn first_process(system: &System) -> Option<String> {
         // Only root may look there; who is not, builds no image.
         None => system.root == Path::new("/"),
     };
-    let name = fs::read_to_string(system.path("/proc/1/comm")).ok()?;
+    let name = proc::text(system.path("/proc/1/comm")).ok()?;
     is_its_own.then(|| name.trim_end().to_owned())
 }
 

@@ -45,27 +45,32 @@ pub struct Unit {
 impl Unit {
     /// What its `ExecStart=` lines make portmap do.
     pub fn runs(&self) -> Vec<Run> {
-        let mut commands = Vec::new();
-        let mut state_dir = None;
-        let text = self.text.replace("\\\n", " ");
-        for line in text.lines().map(str::trim) {
-            let Some((key, value)) = line.split_once('=') else { continue };
-            match (key.trim_end(), value.trim()) {
-                // An empty assignment takes the earlier ones back.
-                ("ExecStart", "") => commands.clear(),
-                ("ExecStart", command) => commands.extend(line::command(command)),
-                ("Environment", "") => state_dir = None,
-                ("Environment", value) => {
-                    state_dir = value.split_whitespace().find_map(line::assignment).or(state_dir);
-                }
-                _ => {}
-            }
-        }
-        for run in &mut commands {
-            run.state_dir = run.state_dir.take().or_else(|| state_dir.clone());
-        }
-        commands
+        runs(&self.text)
     }
+}
+
+/// The same of the text of a unit.
+pub fn runs(text: &str) -> Vec<Run> {
+    let mut commands = Vec::new();
+    let mut state_dir = None;
+    let text = text.replace("\\\n", " ");
+    for line in text.lines().map(str::trim) {
+        let Some((key, value)) = line.split_once('=') else { continue };
+        match (key.trim_end(), value.trim()) {
+            // An empty assignment takes the earlier ones back.
+            ("ExecStart", "") => commands.clear(),
+            ("ExecStart", command) => commands.extend(line::command(command)),
+            ("Environment", "") => state_dir = None,
+            ("Environment", value) => {
+                state_dir = value.split_whitespace().find_map(line::assignment).or(state_dir);
+            }
+            _ => {}
+        }
+    }
+    for run in &mut commands {
+        run.state_dir = run.state_dir.take().or_else(|| state_dir.clone());
+    }
+    commands
 }
 
 impl System {
