@@ -196,7 +196,9 @@ fn delete(handles: &[Handle]) -> Result<usize, Error> {
     match sent.err().or(refused) {
         None => Ok(deleted),
         Some(source) => {
-            Err(Error::Delete { deleted, failed: handles.len() - deleted - gone, source })
+            // More answers than questions are not the kernel's.
+            let failed = handles.len().saturating_sub(deleted + gone);
+            Err(Error::Delete { deleted, failed, source })
         }
     }
 }

@@ -78,6 +78,17 @@ impl Commits {
         Ok(Self { socket, account: Account::default() })
     }
 
+    /// Deaf to the kernel: what it hears is a fuzzer's.
+    #[cfg(fuzzing)]
+    pub fn deaf() -> Result<Self, Error> {
+        Ok(Self { socket: Socket::open()?, account: Account::default() })
+    }
+
+    #[cfg(fuzzing)]
+    pub fn last(&self) -> Option<&Commit> {
+        self.account.last.as_ref()
+    }
+
     /// Readable when the kernel has told something.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.socket.fd()
@@ -171,6 +182,25 @@ pub fn is_after(one: u32, other: u32) -> bool {
     (one.wrapping_sub(other) as i32) > 0
 }
 
+/// What the kernel says of a commit that changed objects of these tables.
+#[cfg(any(test, fuzzing))]
+pub fn told(tables: &[&str], generation: u32, process: Option<(u32, &[u8])>) -> Vec<u8> {
+    let mut writer = super::netlink::wire::Writer::default();
+    for table in tables {
+        let message = writer.begin(nft_type(libc::NFT_MSG_DELRULE), 0, 0, FAMILY, 0);
+        writer.attr_str(NFTA_ANY_TABLE, table);
+        writer.end(message);
+    }
+    let message = writer.begin(nft_type(NEWGEN), 0, 0, 0, 0);
+    writer.attr_u32(NFTA_GEN_ID, generation);
+    if let Some((pid, name)) = process {
+        writer.attr_u32(NFTA_GEN_PROC_PID, pid);
+        writer.attr(NFTA_GEN_PROC_NAME, name);
+    }
+    writer.end(message);
+    writer.bytes
+}
+
 #[cfg(test)]
 mod tests {
     use nix::sched::{CloneFlags, unshare};
@@ -179,24 +209,6 @@ mod tests {
     use crate::kernel::netlink::wire::{Messages, Writer};
     use crate::kernel::{Kernel, Netlink};
     use crate::plan::Step;
-
-    /// What the kernel says of a commit that changed objects of these tables.
-    fn commit(tables: &[&str], generation: u32, process: Option<(u32, &[u8])>) -> Vec<u8> {
-        let mut writer = Writer::default();
-        for table in tables {
-            let message = writer.begin(nft_type(libc::NFT_MSG_DELRULE), 0, 0, FAMILY, 0);
-            writer.attr_str(NFTA_ANY_TABLE, table);
-            writer.end(message);
-        }
-        let message = writer.begin(nft_type(NEWGEN), 0, 0, 0, 0);
-        writer.attr_u32(NFTA_GEN_ID, generation);
-        if let Some((pid, name)) = process {
-            writer.attr_u32(NFTA_GEN_PROC_PID, pid);
-            writer.attr(NFTA_GEN_PROC_NAME, name);
-        }
-        writer.end(message);
-        writer.bytes
-    }
 
     fn hear(account: &mut Account, bytes: &[u8]) {
         for message in Messages(bytes) {
@@ -207,25 +219,25 @@ mod tests {
     #[test]
     fn the_last_commit_that_had_to_do_with_our_table_is_known_by_name() {
         let mut account = Account::default();
-        hear(&mut account, &commit(&["other", "portmap-run-5"], 7, Some((4, b"sh\0"))));
+        hear(&mut account, &told(&["other", "portmap-run-5"], 7, Some((4, b"sh\0"))));
         assert_eq!((account.complete, account.last.as_ref()), (Some(7), None));
-        hear(&mut account, &commit(&["other", TABLE, "other"], 8, Some((5, b"nft\0"))));
-        hear(&mut account, &commit(&["other"], 9, Some((6, b"sh\0"))));
+        hear(&mut account, &told(&["other", TABLE, "other"], 8, Some((5, b"nft\0"))));
+        hear(&mut account, &told(&["other"], 9, Some((6, b"sh\0"))));
         let process = Some(Process { pid: 5, name: "nft".into() });
         assert_eq!(account.last, Some(Commit { generation: 8, process }));
         assert_eq!(account.complete, Some(9));
         // A name is any bytes, at most 16 with the zero.
-        hear(&mut account, &commit(&[TABLE], 10, Some((7, b"a\xff\x1b[31m"))));
+        hear(&mut account, &told(&[TABLE], 10, Some((7, b"a\xff\x1b[31m"))));
         let name = account.last.take().unwrap().process.unwrap().name;
         assert_eq!(name, "a\u{fffd}\u{1b}[31m");
-        hear(&mut account, &commit(&[TABLE], 11, None));
+        hear(&mut account, &told(&[TABLE], 11, None));
         assert_eq!(account.last, Some(Commit { generation: 11, process: None }));
     }
 
     #[test]
     fn after_a_loss_nothing_is_known() {
         let mut account = Account::default();
-        hear(&mut account, &commit(&[TABLE], 8, None));
+        hear(&mut account, &told(&[TABLE], 8, None));
         account.lose();
         assert_eq!((account.complete, account.last.as_ref(), account.is_lost), (None, None, true));
     }

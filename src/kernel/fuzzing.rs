@@ -3,13 +3,14 @@
 
 use super::netlink::socket::Socket;
 use super::netlink::wire::Messages;
-use super::{Error, conntrack, firewall, nft, sockets, trace};
+use super::{Error, firewall, nft, sockets, trace};
 use crate::firewall::Table;
 use crate::host::listeners::Listening;
 use crate::mapping::Protocol;
 use crate::ruleset::Observed;
 use crate::story::Event;
 
+pub use super::events::told;
 pub use super::netlink::replay::{record, replay};
 pub use super::nft::read::Extent;
 
@@ -28,9 +29,10 @@ pub fn listening() -> Listening {
     sockets::listening(&[Protocol::Tcp, Protocol::Udp])
 }
 
-/// How many connections are translated.
-pub fn connections() -> Result<usize, conntrack::Error> {
-    conntrack::translated_connections()
+/// The sequence number and the error number of each answer to a batch.
+pub fn answers() -> Result<Vec<(u32, i32)>, Error> {
+    let answers = Socket::open()?.transact(&[])?;
+    Ok(answers.into_iter().map(|answer| (answer.sequence, answer.errno)).collect())
 }
 
 /// What a datagram tells of traced packets.

@@ -53,14 +53,18 @@ pub fn received(datagram: &[u8]) {
     });
 }
 
-/// The next datagram, every message of which answers the question `sequence`.
-pub fn next(buffer: &mut [u8], sequence: u32) -> Option<usize> {
+/// The next datagram, every message of which answers the question `sequence`. Without a question,
+/// messages are as they are, and an empty datagram is where the kernel has no more to say for now.
+pub fn next(buffer: &mut [u8], sequence: Option<u32>) -> Option<usize> {
     let mut datagram = MODE.with_borrow_mut(|mode| match mode {
         Mode::Replay(queue) => queue.pop_front(),
         _ => None,
     })?;
+    if sequence.is_none() && datagram.is_empty() {
+        return None;
+    }
     let mut at = 0;
-    while let Some(head) = datagram.get_mut(at..at + 16) {
+    while let (Some(sequence), Some(head)) = (sequence, datagram.get_mut(at..at + 16)) {
         let len = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
         head[8..12].copy_from_slice(&sequence.to_ne_bytes());
         if len < 16 {

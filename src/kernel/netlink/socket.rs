@@ -167,8 +167,9 @@ impl Socket {
     fn receive(&mut self, flags: MsgFlags) -> Result<Option<usize>, Error> {
         #[cfg(fuzzing)]
         if super::replay::is_on() {
-            let len = super::replay::next(&mut self.buffer, self.sequence);
-            return len.map(Some).ok_or(Error::Silent);
+            let waits = !flags.contains(MsgFlags::MSG_DONTWAIT);
+            let len = super::replay::next(&mut self.buffer, waits.then_some(self.sequence));
+            return if waits { len.map(Some).ok_or(Error::Silent) } else { Ok(len) };
         }
         loop {
             let fd = self.socket.as_raw_fd();
@@ -176,7 +177,11 @@ impl Socket {
             let got = match recvmsg::<NetlinkAddr>(fd, &mut slices, None, flags) {
                 Ok(got) => got,
                 Err(Errno::EINTR) => continue,
-                Err(Errno::EAGAIN) if flags.contains(MsgFlags::MSG_DONTWAIT) => return Ok(None),
+                Err(Errno::EAGAIN) if flags.contains(MsgFlags::MSG_DONTWAIT) => {
+                    #[cfg(fuzzing)]
+                    super::replay::received(&[]);
+                    return Ok(None);
+                }
                 Err(Errno::EAGAIN) => return Err(Error::Silent),
                 Err(errno) => return Err(Error::Receive(errno.into())),
             };
