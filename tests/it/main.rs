@@ -1,6 +1,7 @@
 //! The tests that need a kernel, the program, or both. Each works in network namespaces of its
 //! own and leaves the machine's ruleset alone; see [`support`].
 
+mod accepted;
 mod arguments;
 mod as_if_it_listened;
 mod changes;
