@@ -202,7 +202,7 @@ $(unsafe_code)
 
 ## Fuzzing
 
-Rules files, arguments, files of the history, and all that the kernel answers (our table, everybody's rules, sockets, connection tracking, traced packets) are replaced by bytes at random, with the address sanitizer. Nothing may crash; what is accepted must be written and read back as the same.
+Rules files, arguments, files of the history, what /proc and the files of a host say, and all that the kernel answers or tells (our table, everybody's rules, sockets, connection tracking, traced packets, commits) are replaced by bytes at random, with the address sanitizer. Nothing may crash; what is accepted must be written and read back as the same.
 
 $(fuzzing || true)
 

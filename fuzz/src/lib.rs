@@ -4,9 +4,13 @@
 #![cfg(fuzzing)]
 #![forbid(unsafe_code)]
 
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+mod host;
+mod kernel;
 
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use portmap::cli::{parse_generation, parse_interval, parse_time, parse_trial_time};
 use portmap::firewall::{self, Client, Connection, Interface, Rulesets, Table};
 use portmap::formats::iptables::Script;
 use portmap::formats::rules::{self, Facts, Names, Source};
@@ -17,8 +21,11 @@ use portmap::plan::{Step, plan};
 use portmap::ruleset::{Layer, desired};
 use portmap::story::Teller;
 
+pub use host::proc;
+pub use kernel::{GENERATION, answers, commits, connections, steps};
+
 /// The targets, by the names of their corpora.
-pub const TARGETS: [(&str, fn(&[u8])); 9] = [
+pub const TARGETS: [(&str, fn(&[u8])); 12] = [
     ("rules", rules),
     ("arguments", arguments),
     ("header", header),
@@ -28,6 +35,9 @@ pub const TARGETS: [(&str, fn(&[u8])); 9] = [
     ("sockets", sockets),
     ("connections", connections),
     ("events", events),
+    ("proc", proc),
+    ("answers", answers),
+    ("commits", commits),
 ];
 
 /// A host that knows some names.
@@ -67,13 +77,14 @@ pub fn rules(data: &[u8]) {
     }
 }
 
-/// Mappings on the command line, one a line.
+/// Mappings and other values on the command line, one a line.
 pub fn arguments(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for line in text.lines() {
         let _ = rules::named_ports(line, names().services);
         let _ = rules::without_target(line, names());
         let _ = rules::shape(line);
+        value(line);
     }
     let sources = text.lines().enumerate().map(|(n, line)| Source::argument(n + 1, line));
     let sources: Vec<_> = sources.collect();
@@ -86,10 +97,32 @@ pub fn arguments(data: &[u8]) {
     }
 }
 
+/// What is accepted is within its bounds, and written it reads back.
+fn value(text: &str) {
+    let seconds = Duration::from_secs;
+    let time = parse_time(text).ok();
+    if let Some(time) = time {
+        let again = humantime::format_duration(time).to_string();
+        assert_eq!(parse_time(&again), Ok(time), "{again}");
+    }
+    let trial = parse_trial_time(text).ok();
+    assert_eq!(trial, time.filter(|time| (seconds(1)..=seconds(24 * 3600)).contains(time)));
+    let interval = parse_interval(text).ok();
+    let (shortest, longest) = (Duration::from_millis(100), seconds(3600));
+    assert_eq!(interval, time.filter(|time| (shortest..=longest).contains(time)));
+    if let Ok(number) = text.parse() {
+        assert_eq!(time, Some(seconds(number)));
+        let point = parse_generation(text).expect("a number");
+        assert_eq!(u64::from(point), number);
+    }
+}
+
 /// Files of the history. A second reading has the checksum put right: no fuzzer guesses it.
 pub fn header(data: &[u8]) {
     let _ = history::decode_boot(data);
     let _ = history::decode(data);
+    namespace(data);
+    lock(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
     let sealed = history::seal(text.to_owned());
     assert!(history::is_whole(sealed.as_bytes()));
@@ -98,6 +131,36 @@ pub fn header(data: &[u8]) {
     let encoded = history::encode(&header);
     let again = history::decode(encoded.as_bytes());
     assert_eq!(again.as_ref().ok(), Some(&header), "{encoded}\n{again:?}");
+}
+
+/// To which network namespace a state directory belongs.
+fn namespace(data: &[u8]) {
+    if let Some(namespace) = history::decode_namespace(data) {
+        let text = history::encode_namespace(&namespace);
+        let again = history::decode_namespace(text.as_bytes());
+        assert_eq!(again.as_ref(), Some(&namespace), "{text}");
+    }
+}
+
+/// What is in a lock, of which a guard's is one.
+fn lock(data: &[u8]) {
+    let (process, moment) = (history::process_of_lock(data), history::moment_of_lock(data));
+    assert!(process.is_none() || moment.is_none());
+    if data.len() < 64 && (process.is_some() || moment.is_some()) {
+        assert!(history::is_of_a_lock(data));
+    }
+    // What is written there is known again.
+    let Some(&[n0, n1, n2, n3]) = data.first_chunk() else { return };
+    let number = u32::from_le_bytes([n0, n1, n2, n3]);
+    if let Some(pid) = i32::try_from(number).ok().filter(|pid| *pid > 0) {
+        let text = format!("{pid}\n");
+        assert!(history::is_of_a_lock(text.as_bytes()));
+        assert_eq!(history::process_of_lock(text.as_bytes()), Some(pid));
+    }
+    let moment = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::from(number) * 1000 + 7);
+    let text = humantime::format_rfc3339_millis(moment).to_string();
+    assert!(history::is_of_a_lock(text.as_bytes()));
+    assert_eq!(history::moment_of_lock(text.as_bytes()), Some(moment));
 }
 
 /// Our table, read back: whatever it is, there is a way to the table that is wanted.
@@ -168,11 +231,6 @@ pub fn sockets(data: &[u8]) {
         let _ = listening.is_seen(protocol);
         let _ = listening.on(protocol, Port::new(3000).expect("not 0"));
     }
-}
-
-/// The answers of connection tracking.
-pub fn connections(data: &[u8]) {
-    let _ = replay(data, fuzzing::connections);
 }
 
 /// The table of the trace that the events of the corpus are of.

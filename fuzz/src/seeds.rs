@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use portmap::kernel::events::Commits;
 use portmap::kernel::fuzzing::{self, Extent, record};
 use portmap::kernel::trace::Tracer;
-use portmap::mapping::{Port, Protocol, Service};
+use portmap::kernel::{CommitError, Kernel, Netlink, conntrack, links};
+use portmap::mapping::{Comment, Port, Protocol, Service, Target};
+use portmap::plan::Step;
+use portmap::ruleset::{Lifetime, RunTable};
 
 /// Longer ones teach a fuzzer nothing more, and slow it down.
 const LONGEST: usize = 24 * 1024;
@@ -49,6 +53,10 @@ fn main() {
         corpus("header", &name(&path), head.as_bytes());
     }
     corpus("header", "boot", &fs::read(state.join("boot")).unwrap());
+    let namespace = b"boot: 01234567-89ab-cdef-0123-456789abcdef\ninode: 4026531840\n";
+    corpus("header", "namespace", namespace);
+    corpus("header", "lock", b"4711\n");
+    corpus("header", "guard", b"2026-01-02T03:04:05.678Z");
 
     let wrong = fs::read_to_string(checkout.join("tests/rules/wrong.txt")).unwrap();
     for (number, part) in wrong.split("\n\n").enumerate() {
@@ -61,7 +69,10 @@ fn main() {
         corpus("arguments", line.replace(['/', ':'], "_").as_str(), line.as_bytes());
     }
 
-    let (_, bytes) = record(fuzzing::connections);
+    let values = "90\n5m\n1h 30m\n24h\n86401\n100ms\n99999us\n1y 2M 3w\n18446744073709551615\n";
+    corpus("arguments", "values", values.as_bytes());
+
+    let (_, bytes) = record(conntrack::translated_connections);
     corpus("connections", "some", &bytes);
     let _tcp = [TcpListener::bind("[::]:3000"), TcpListener::bind("127.0.0.1:3001")];
     let _udp = [UdpSocket::bind("[::]:3000"), UdpSocket::bind("127.0.0.1:5353")];
@@ -69,8 +80,21 @@ fn main() {
     corpus("sockets", "some", &bytes);
 
     run(Command::new(portmap).arg("confirm"), &state);
+    let _connected = TcpStream::connect("127.0.0.1:80").unwrap();
+    let (forgotten, bytes) = record(conntrack::forget_translated_connections);
+    assert_eq!(forgotten.unwrap(), 1);
+    corpus("connections", "forgotten", &bytes);
+    corpus("connections", "more-answers-than-questions", &with_more_answers(&bytes));
+    for (name, bytes) in asked() {
+        corpus("answers", name, &bytes);
+    }
     run(Command::new(portmap).args(["apply", "80:3000", "81:9", "53/udp:5353"]), &state);
+    let mut commits = Commits::open().unwrap();
     run(Command::new("nft").arg(SOMEBODYS_RULES), &state);
+    run(Command::new(portmap).args(["apply", "80:3000", "81:9", "53/udp:5354"]), &state);
+    let (_, bytes) = record(|| commits.listen(0).unwrap());
+    corpus("commits", "nft-and-portmap", &bytes);
+    run(Command::new(portmap).args(["apply", "80:3000", "81:9", "53/udp:5353"]), &state);
     for (name, bytes) in traced() {
         corpus("events", name, &bytes);
     }
@@ -97,6 +121,65 @@ fn main() {
 const SOMEBODYS_RULES: &str = "table inet fw { chain input { type filter hook input priority 0; \
     policy drop; tcp dport 3000 counter accept; meta l4proto icmp accept; udp dport 5353 accept; \
     tcp sport 3000 accept; }; }";
+
+/// With two more answers to the last question, of which one is a refusal.
+fn with_more_answers(datagrams: &[u8]) -> Vec<u8> {
+    // An acknowledgement: a length, a header, no error, and the header of the question.
+    const ANSWER: usize = 2 + 16 + 4 + 16;
+    let (before, answer) = datagrams.split_at(datagrams.len() - 2 - ANSWER);
+    let answer = &answer[..ANSWER];
+    let mut refusal = answer.to_vec();
+    refusal[18..22].copy_from_slice(&(-1i32).to_ne_bytes());
+    [before, answer, answer, &refusal].concat()
+}
+
+/// What the kernel answers to questions, and to commits that it takes, refuses, or finds too late.
+fn asked() -> Vec<(&'static str, Vec<u8>)> {
+    let kernel = || Netlink::open().unwrap();
+    let steps = portmap_fuzz::steps();
+    let mut asked = Vec::new();
+    let mut note = |name, question: u8, mut bytes: Vec<u8>| {
+        bytes.insert(0, question);
+        asked.push((name, bytes));
+    };
+    note("stamp", b's', record(|| kernel().stamp().unwrap()).1);
+    note("generation", b'g', record(|| kernel().generation().unwrap()).1);
+    note("outline", b'o', record(|| kernel().snapshot(Extent::Outline).unwrap()).1);
+    note("devices", b'd', record(|| links::devices().unwrap()).1);
+    let run = RunTable {
+        id: "portmap-run-4711".parse().unwrap(),
+        command: Comment::new("npm start").ok(),
+        lifetime: Lifetime::Supervised { socket: Some(41) },
+    };
+    let generation = kernel().generation().unwrap();
+    kernel().hold(&run, &steps, generation).unwrap();
+    note("runs", b'r', record(|| kernel().runs().unwrap()).1);
+    let generation = kernel().generation().unwrap();
+    kernel().release(run.id, generation).unwrap();
+
+    let commit = |generation| record(|| kernel().commit(&steps, generation));
+    let (late, bytes) = commit(portmap_fuzz::GENERATION - 1);
+    assert!(matches!(late, Err(CommitError::Raced)), "{late:?}");
+    note("commit-late", b'c', bytes);
+    let generation = || kernel().generation().unwrap();
+    let _ = Command::new("nft").args(["delete", "table", "inet", "portmap"]).status();
+    let (taken, bytes) = commit(generation());
+    taken.unwrap();
+    note("commit", b'c', bytes);
+    // Elements that are there go elsewhere.
+    let mut others = steps.clone();
+    for step in &mut others {
+        if let Step::AddPorts { elements, .. } = step {
+            elements[0].1.to = Target::new(Port::new(9).unwrap());
+        }
+    }
+    let _ = Command::new("nft").args(["delete", "table", "inet", "portmap"]).status();
+    kernel().commit(&others, generation()).unwrap();
+    let (refused, bytes) = commit(generation());
+    assert!(matches!(refused, Err(CommitError::Refused { .. })), "{refused:?}");
+    note("commit-refused", b'c', bytes);
+    asked
+}
 
 /// What the kernel says of connections: answered, refused, dropped, and of a datagram.
 fn traced() -> Vec<(&'static str, Vec<u8>)> {
