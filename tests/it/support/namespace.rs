@@ -20,7 +20,7 @@ use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, setgid, setgroups, setsid, setuid};
 use portmap::kernel::Kernel;
@@ -342,6 +342,11 @@ pub(super) fn before_exec(
 ) {
     let steps = move || {
         steps()?;
+        // As at login, also where the tests were started by nohup(1) or in the background.
+        for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+            // SAFETY: no handler is set, and signal(2) is a system call.
+            unsafe { signal(ignored, SigHandler::SigDfl) }?;
+        }
         // A test that gives up takes its commands along. A change of user would undo this.
         Ok(set_pdeathsig(Signal::SIGKILL)?)
     };
