@@ -39,10 +39,7 @@ impl<K: Kernel> Engine<'_, K> {
                 return Ok(RolledBack::Trial(ended));
             }
         }
-        let on_trial = session.trial().map(|trial| Point::Generation(trial.0));
-        if request.to.is_some() && request.to == on_trial {
-            session.no_trial_runs()?;
-        }
+        is_not_on_trial(&session.view, request.to)?;
         let Some(history) = &session.history else { unreachable!("the lock is required") };
         let target = target(history, session.active(), request.to)?;
         let mapping = mapping_of(history, target)?;
@@ -61,6 +58,7 @@ impl<K: Kernel> Engine<'_, K> {
             let change = self.preview_back(&active, &view, &history);
             return Ok(RolledBack::Trial(Ended { change, was_running: view.running().is_some() }));
         }
+        is_not_on_trial(&view, request.to)?;
         let target = target(&history, history.active(view.seen()), request.to)?;
         let mapping = mapping_of(&history, target)?;
         Ok(RolledBack::To(target, self.preview_back(&mapping, &view, &history)))
@@ -70,6 +68,15 @@ impl<K: Kernel> Engine<'_, K> {
         let goal = Goal::mapping(mapping);
         let wanted = Wanted::of(goal, &mut self.kernel, view, self.observer);
         self.preview_of(&wanted, view, Some(history))
+    }
+}
+
+/// A trial ends by itself, or is confirmed: to go back to it is neither.
+fn is_not_on_trial(view: &View, to: Option<Point>) -> Result<()> {
+    let Some(trial) = view.running() else { return Ok(()) };
+    match trial.id.map(|id| Point::Generation(id.0)) {
+        Some(point) if to == Some(point) => Err(Refusal::OnTrial { left: trial.left }.into()),
+        _ => Ok(()),
     }
 }
 

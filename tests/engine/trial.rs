@@ -26,6 +26,18 @@ fn act(host: &Host, trial: TrialId) -> [Result<()>; 3] {
     ]
 }
 
+/// It is there, for a time that only confirming makes longer.
+#[test]
+fn nobody_goes_back_to_what_is_on_trial_nor_is_shown_that() {
+    let (host, _) = on_trial();
+    let request = RollbackRequest { to: Some(id(2).into()), message: None };
+    for refused in [host.engine().roll_back(&request), host.engine().preview_rollback(&request)] {
+        let error = fails(refused);
+        assert!(matches!(refusal(&error), Refusal::OnTrial { .. }), "{error}");
+    }
+    assert_eq!(host.layer(Layer::Trial), "80:4000");
+}
+
 #[test]
 fn a_trial_is_kept_or_ended_as_was_said() {
     let (host, trial) = on_trial();
