@@ -222,9 +222,10 @@ impl Model {
             Some(0) => (Some(0), None),
             Some(n) => (self.generations[&n].restores.or(Some(n)), self.generations[&n].back),
         };
+        let is_untold = fate == Fate::OnTrial;
         self.generations.insert(
             number,
-            Generation { mapping, fate, is_open: false, is_untold: false, parent, back, restores },
+            Generation { mapping, fate, is_open: false, is_untold, parent, back, restores },
         );
         number
     }
