@@ -48,9 +48,16 @@ fuzzing() {
     done
 }
 
+# A long walk is kept under the name of its commit beside the last one.
 walk() {
     missing walk && return
-    echo "$(thousands "$(field walk steps)") steps and $(thousands "$(field walk connections)") connections in $(thousands "$(field walk seconds)") seconds, on commit $(field walk commit), by \`make walk\`: the kernel, the history and every answer were the model's."
+    echo "| steps | connections | seconds | on commit |"
+    echo "|---|---|---|---|"
+    local record
+    for record in "$records"/walk*.json; do
+        record=$(basename "$record" .json)
+        echo "| $(thousands "$(field "$record" steps)") | $(thousands "$(field "$record" connections)") | $(thousands "$(field "$record" seconds)") | $(field "$record" commit) |"
+    done
 }
 
 # Records from before kills were counted apart do not tell how many there were.
@@ -208,7 +215,7 @@ $(fuzzing || true)
 
 ## A random walk
 
-Commands, killed commands, and other programs' doings follow each other by chance on a real kernel.
+Commands, killed commands, reboots, a guard that comes and goes, and other programs' doings, in portmap's own table too, follow each other by chance on a real kernel. Changes are shown by \`plan\` and \`--dry-run\` before they are made. After each step the kernel, the history and every answer must be the model's, and were. Reboots, the guard, \`plan\` and rules of others that matter came after commit 58020e9.
 
 $(walk || true)
 
