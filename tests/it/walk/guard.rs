@@ -23,15 +23,17 @@ pub enum Expected {
     Recorded(Number),
 }
 
-/// A guard, and how often it has put the table back.
+/// A guard, how often it has put the table back, and whether it has said last that nothing is mapped.
 pub struct Guarding {
     guard: Guard,
     repairs: usize,
+    is_idle: bool,
 }
 
 impl Guarding {
     /// Chains without a mapping stay for connections that are not quite at their end yet, which no
-    /// model knows of. When they go, the guard says once more that it is idle.
+    /// model knows of. Whether they are there or not, the guard is idle, and may say so once more
+    /// when they come or go.
     fn next_but_idle(&self) -> Value {
         loop {
             let event = self.guard.next();
@@ -58,7 +60,8 @@ impl Walk {
         let guard = Guard::start(&mut self.stage.world.host.guard_command());
         let event = guard.next();
         let (expected, wanted) = after.guard_begins();
-        self.guard = Some(Guarding { guard, repairs: 0 });
+        let is_idle = event["event"] == "idle";
+        self.guard = Some(Guarding { guard, repairs: 0, is_idle });
         match wanted {
             Some(wanted) => is_of(&event, "put-back", wanted),
             None => tells(&event, &after, expected),
@@ -87,6 +90,7 @@ impl Walk {
         if let Some(guarding) = &mut self.guard {
             if let Some(wanted) = after.is_put_back(&self.model) {
                 is_of(&guarding.next_but_idle(), "put-back", wanted);
+                guarding.is_idle = false;
                 guarding.repairs += 1;
                 after.guard = Some(after.as_expected());
             }
@@ -96,14 +100,19 @@ impl Walk {
 
     /// Waits until the guard has taken notice of what a step has come to.
     pub fn guard_follows(&mut self) {
-        let (Some(guarding), Some(before)) = (&self.guard, self.model.guard) else { return };
+        let (Some(guarding), Some(before)) = (&mut self.guard, self.model.guard) else { return };
         let expected = self.model.as_expected();
-        if expected != before {
-            let is_mapped = matches!(expected, Expected::Recorded(_)) && self.model.is_mapped();
-            let event = if is_mapped { guarding.next_but_idle() } else { guarding.guard.next() };
-            tells(&event, &self.model, expected);
-            self.model.guard = Some(expected);
+        if expected == before {
+            return;
         }
+        let is_recorded = matches!(expected, Expected::Recorded(_)) && self.model.is_mapped();
+        let is_idle = !is_recorded && expected != Expected::Unrecorded;
+        if !(is_idle && guarding.is_idle) {
+            let event = if is_idle { guarding.guard.next() } else { guarding.next_but_idle() };
+            tells(&event, &self.model, expected);
+        }
+        guarding.is_idle = is_idle;
+        self.model.guard = Some(expected);
     }
 }
 
