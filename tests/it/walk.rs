@@ -173,6 +173,11 @@ impl Walk {
                     self.model = model;
                     let step = self.done.last().expect("a step");
                     self.stage.ask(&self.model, step);
+                    // A connection that was refused halfway stays new for two minutes, and the chains
+                    // stay for it, of which the model knows nothing.
+                    if self.model.other == Other::Refuses {
+                        self.stage.world.host.conntrack(&["-F"]);
+                    }
                     return self.guard_follows();
                 }
                 Err(differs) => why.push(differs),
