@@ -18,10 +18,8 @@ pub fn run(ui: &Ui, common: &Common, rollback: &cli::Rollback) -> Result {
         return preview(ui, &engine.preview_rollback(&request)?, detailed);
     }
     let rolled_back = engine.roll_back(&request)?;
-    let is_change = match &rolled_back {
-        RolledBack::Trial(ended) => ended.was_running,
-        RolledBack::To(_, change) => change.is_change(),
-    };
+    let (RolledBack::Trial(Ended { change, .. }) | RolledBack::To(_, change)) = &rolled_back;
+    let is_change = change.is_change();
     let shown = show(ui, &rolled_back).and_then(|()| match &rolled_back {
         RolledBack::Trial(_) => Ok(()),
         RolledBack::To(_, change) => ui.boot_after(change),

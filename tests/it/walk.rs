@@ -36,6 +36,7 @@ use nix::sys::signal::Signal;
 const STEPS_OF_A_HOST: usize = 500;
 
 const STEPS: usize = 1000;
+const SEED: u64 = 1;
 
 /// The calls before which a command is killed, and how many of each it may make first.
 const KILLED_AT: [&str; 10] = [
@@ -265,9 +266,13 @@ impl Walk {
     }
 }
 
-/// `PORTMAP_WALK=STEPS[:SEED]`
+/// `PORTMAP_WALK=STEPS[:SEED]`. Where nothing is asked for, it is the same walk each time: what makes
+/// it fail is the change that it is found with. `make walk` takes another one each time.
 fn asked_for() -> (usize, u64) {
-    count_and_seed(env::var("PORTMAP_WALK").ok().as_deref(), STEPS)
+    match env::var("PORTMAP_WALK") {
+        Ok(asked) => count_and_seed(Some(&asked), STEPS),
+        Err(_) => (STEPS, SEED),
+    }
 }
 
 /// The seed of each host, and how far it is walked over. The first is walked by the seed that was

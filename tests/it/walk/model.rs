@@ -411,9 +411,8 @@ impl Model {
         let before = self.clone();
         let has_trial = self.table.as_ref().is_some_and(|t| t.trial.is_some());
         if to.is_none() && has_trial {
-            let changed = self.is_on_trial();
             self.tidy();
-            return Says::Done { changed };
+            return Says::Done { changed: self.is_otherwise(&before) };
         }
         let on_trial = self.table.as_ref().filter(|_| self.is_on_trial()).and_then(|t| t.stamp);
         if to.is_some() && to == on_trial {
