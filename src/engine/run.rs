@@ -59,8 +59,7 @@ fn holders_of(run: &Run) -> Vec<Process> {
 }
 
 /// A process of portmap's that looks after a run can be killed. Then its table stays until another
-/// command comes by. One that does not say what it waits for has only the name of such a table: it
-/// is for whoever made it to remove.
+/// command comes by.
 fn is_left_over(run: &Run) -> bool {
     match run.table.lifetime {
         Lifetime::Socket => false,
@@ -216,7 +215,7 @@ fn check_conflicts(wanted: &MappingSet, runs: &[Run], running: &[MappingSet]) ->
 }
 
 fn taken_by(service: Service, run: &Run) -> Refusal {
-    if run.table.lifetime == (Lifetime::Supervised { socket: None }) {
+    if !run.table.lifetime.is_told() {
         return Refusal::TableElsewhere { service, table: run.table.id };
     }
     let pid = run.table.id.pid;

@@ -39,6 +39,14 @@ pub enum Lifetime {
     Supervised { socket: Option<u64> },
 }
 
+impl Lifetime {
+    /// Whether the table says what it waits for. One that does not has only the name of such a table:
+    /// it is for whoever made it to remove.
+    pub fn is_told(self) -> bool {
+        self != Self::Supervised { socket: None }
+    }
+}
+
 /// The table of a run, apart from what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunTable {

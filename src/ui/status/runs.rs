@@ -74,9 +74,6 @@ impl From<&RunStatus> for RunJson {
     }
 }
 
-/// A table that does not say what it waits for.
-const NAMED_LIKE_ONE: Lifetime = Lifetime::Supervised { socket: None };
-
 pub const HEADING: &str = "by `portmap run`, ahead of the files, for as long as the command lives:";
 
 impl Ui {
@@ -94,7 +91,7 @@ impl Ui {
                 left.run.table.id
             ));
         }
-        for named in runs.iter().filter(|status| status.run.table.lifetime == NAMED_LIKE_ONE) {
+        for named in runs.iter().filter(|status| !status.run.table.lifetime.is_told()) {
             let id = named.run.table.id;
             self.warn(format_args!(
                 "{id} has the name of a run's table, but is not of portmap's making: no command \
