@@ -18,8 +18,7 @@ pub fn run(ui: &Ui, common: &Common, rollback: &cli::Rollback) -> Result {
         return preview(ui, &engine.preview_rollback(&request)?, detailed);
     }
     let rolled_back = engine.roll_back(&request)?;
-    let (RolledBack::Trial(Ended { change, .. }) | RolledBack::To(_, change)) = &rolled_back;
-    let is_change = change.is_change();
+    let is_change = rolled_back.change().is_change();
     let shown = show(ui, &rolled_back).and_then(|()| match &rolled_back {
         RolledBack::Trial(_) => Ok(()),
         RolledBack::To(_, change) => ui.boot_after(change),
@@ -28,8 +27,7 @@ pub fn run(ui: &Ui, common: &Common, rollback: &cli::Rollback) -> Result {
         true => Failure::from(e).after_change(),
         false => e.into(),
     })?;
-    let (RolledBack::Trial(Ended { change, .. }) | RolledBack::To(_, change)) = rolled_back;
-    finish(change, exit_code(is_change, detailed))
+    finish(rolled_back.into_change(), exit_code(is_change, detailed))
 }
 
 fn show(ui: &Ui, rolled_back: &RolledBack) -> anyhow::Result<()> {
@@ -56,9 +54,10 @@ fn show(ui: &Ui, rolled_back: &RolledBack) -> anyhow::Result<()> {
 }
 
 fn preview(ui: &Ui, rolled_back: &RolledBack, detailed: bool) -> Result {
-    let (change, to) = match rolled_back {
-        RolledBack::Trial(ended) => (&ended.change, "the mapping from before the trial".into()),
-        RolledBack::To(target, change) => (change, name(*target)),
+    let change = rolled_back.change();
+    let to = match rolled_back {
+        RolledBack::Trial(_) => "the mapping from before the trial".into(),
+        RolledBack::To(target, _) => name(*target),
     };
     ui.change(change, Tense::Ahead)?;
     ui.say(format_args!("this would go back to {to}"))?;

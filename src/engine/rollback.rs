@@ -30,6 +30,18 @@ pub enum RolledBack {
     To(Point, Change),
 }
 
+impl RolledBack {
+    pub fn change(&self) -> &Change {
+        let (Self::Trial(Ended { change, .. }) | Self::To(_, change)) = self;
+        change
+    }
+
+    pub fn into_change(self) -> Change {
+        let (Self::Trial(Ended { change, .. }) | Self::To(_, change)) = self;
+        change
+    }
+}
+
 impl<K: Kernel> Engine<'_, K> {
     pub fn roll_back(&mut self, request: &RollbackRequest) -> Result<RolledBack> {
         let mut session = self.session(Locking::Required)?;
