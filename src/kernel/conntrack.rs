@@ -15,7 +15,7 @@ use nix::libc;
 
 use self::abi::*;
 use self::entry::{Entry, Handle};
-use super::netlink::socket::{Request, Socket};
+use super::netlink::socket::{ATTEMPTS, Request, Socket};
 use super::netlink::wire::Writer;
 use crate::flows::{Flow, LocalAddresses, contradicts, redirected, service_of};
 use crate::host::network::interfaces;
@@ -125,9 +125,6 @@ fn local_addresses() -> io::Result<LocalAddresses> {
     let addresses = interfaces()?.into_iter().flat_map(|interface| interface.addresses);
     Ok(LocalAddresses::new(addresses))
 }
-
-/// How often a dump that the kernel calls inconsistent is begun anew.
-const ATTEMPTS: usize = 5;
 
 /// Flows that `choose` wants, of those that concern one of `services` (sorted; none: all) and
 /// possibly of others. Only they are kept in memory: a table of flows can be large.

@@ -335,7 +335,7 @@ impl Socket {
     }
 }
 
-/// How often a dump is begun anew by [`uninterrupted`].
+/// How often a dump that the kernel calls inconsistent is asked for at most.
 pub const ATTEMPTS: usize = 5;
 
 /// Asks for a dump until one is not interrupted by a change of what is dumped.
