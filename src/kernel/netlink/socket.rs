@@ -4,7 +4,7 @@ use std::io;
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -25,7 +25,7 @@ const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_CAPPED: u16 = 0x100;
 const NLM_F_ACK_TLVS: u16 = 0x200;
 /// How long the kernel may be silent. It answers at once, unless it is to load a module.
-const PATIENCE: TimeVal = TimeVal::new(10, 0);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const NLMSGERR_ATTR_MSG: u16 = 1;
 const NLMSGERR_ATTR_OFFS: u16 = 2;
@@ -34,6 +34,7 @@ pub struct Socket {
     socket: mnl::Socket,
     buffer: Vec<u8>,
     sequence: u32,
+    patience: Duration,
 }
 
 /// A question.
@@ -96,11 +97,12 @@ impl Socket {
 
     pub fn open_on(bus: mnl::Bus) -> Result<Self, Error> {
         let socket = mnl::Socket::new(bus).map_err(Error::Open)?;
-        let this = Self { socket, buffer: vec![0; RECEIVE], sequence: 0 };
+        let this = Self { socket, buffer: vec![0; RECEIVE], sequence: 0, patience: PATIENCE };
         // mnl has no flag for it. Nothing of portmap's starts a program at the same time.
         fcntl(this.fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
             .map_err(|e| Error::Open(e.into()))?;
-        setsockopt(&this.fd(), sockopt::ReceiveTimeout, &PATIENCE)
+        let patience = TimeVal::new(PATIENCE.as_secs() as _, 0);
+        setsockopt(&this.fd(), sockopt::ReceiveTimeout, &patience)
             .map_err(|e| Error::Open(e.into()))?;
         // Both only make answers better (Linux 4.12, 4.3): without them it works as well.
         let _ = this.netlink_option(libc::NETLINK_EXT_ACK, 1);
@@ -163,7 +165,7 @@ impl Socket {
     }
 
     /// One datagram from the kernel, or `None` if there is none and `flags` say not to wait.
-    /// [`Error::Silent`] if none comes in [`PATIENCE`].
+    /// [`Error::Silent`] if none comes in [`PATIENCE`], whatever others write meanwhile.
     fn receive(&mut self, flags: MsgFlags) -> Result<Option<usize>, Error> {
         #[cfg(fuzzing)]
         if super::replay::is_on() {
@@ -171,6 +173,7 @@ impl Socket {
             let len = super::replay::next(&mut self.buffer, waits.then_some(self.sequence));
             return if waits { len.map(Some).ok_or(Error::Silent) } else { Ok(len) };
         }
+        let mut until = None;
         loop {
             let fd = self.socket.as_raw_fd();
             let mut slices = [IoSliceMut::new(&mut self.buffer)];
@@ -187,6 +190,11 @@ impl Socket {
             };
             // Port 0 is the kernel; other programs may write to this socket if they are root.
             if got.address.is_none_or(|from| from.pid() != 0) {
+                // What they write is no sign of life of the kernel's.
+                let until = *until.get_or_insert_with(|| Instant::now() + self.patience);
+                if Instant::now() > until {
+                    return Err(Error::Silent);
+                }
                 continue;
             }
             if got.flags.contains(MsgFlags::MSG_TRUNC) {

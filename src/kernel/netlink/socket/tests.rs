@@ -1,5 +1,6 @@
 use std::fs;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
@@ -66,11 +67,14 @@ fn every_socket_waits_ten_seconds_and_no_longer() {
 
 /// Another program's socket writes this to one of ours.
 fn intrude(on: &Socket, datagram: &[u8]) {
+    intrude_at(&getsockname(on.socket.as_raw_fd()).unwrap(), datagram);
+}
+
+fn intrude_at(address: &NetlinkAddr, datagram: &[u8]) {
     let protocol = SockProtocol::NetlinkNetFilter;
     let (family, flags) = (AddressFamily::Netlink, SockFlag::SOCK_CLOEXEC);
     let other = nix::sys::socket::socket(family, SockType::Raw, flags, protocol).unwrap();
-    let ours = getsockname::<NetlinkAddr>(on.socket.as_raw_fd()).unwrap();
-    let sent = sendto(other.as_raw_fd(), datagram, &ours, MsgFlags::empty()).unwrap();
+    let sent = sendto(other.as_raw_fd(), datagram, address, MsgFlags::empty()).unwrap();
     assert_eq!(sent, datagram.len());
 }
 
@@ -140,6 +144,26 @@ fn nobody_but_the_kernel_answers() {
         let overrun = socket.overhear(&mut |message| panic!("{message:?}")).unwrap();
         assert!(!overrun);
     });
+}
+
+#[test]
+fn who_is_never_silent_is_not_listened_to_for_ever() {
+    let mut socket = Socket::open().unwrap();
+    socket.patience = Duration::from_millis(50);
+    let address = getsockname::<NetlinkAddr>(socket.socket.as_raw_fd()).unwrap();
+    let over = AtomicBool::new(false);
+    let heard = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                intrude_at(&address, &refusal(1, libc::EPERM));
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let heard = socket.receive(MsgFlags::empty());
+        over.store(true, Ordering::Relaxed);
+        heard
+    });
+    assert!(matches!(heard, Err(Error::Silent)), "{heard:?}");
 }
 
 /// A datagram that does not fit is cut off; of a stranger's, that is no matter.
