@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::Ui;
 use super::counted::{Counted, counted};
+use super::escape::visible_lines;
 use super::status::runs;
 use crate::engine::{Fault, RunStatus, Status};
 use crate::mapping::words::clients;
@@ -168,9 +169,10 @@ impl Exposition {
     }
 }
 
-/// The value of a label: a backslash, a quote and the end of a line are escaped.
+/// The value of a label: a backslash, a quote and the end of a line are escaped, and what a reader
+/// would not see is shown.
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    visible_lines(text).replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -182,5 +184,6 @@ mod tests {
         let mut text = Exposition::default();
         text.sample("portmap_x", &[("a", "c:\\\"\n"), ("b", "日本")], 7);
         assert_eq!(text.0, "portmap_x{a=\"c:\\\\\\\"\\n\",b=\"日本\"} 7\n");
+        assert_eq!(escaped("a\u{202e}b\u{1b}"), "a\\\\u{202e}b\\\\u{1b}");
     }
 }
