@@ -125,6 +125,10 @@ pub trait Kernel {
     /// The sockets of these protocols that wait for clients. Needs no privilege.
     fn listening(&mut self, protocols: &[Protocol]) -> Listening;
 
+    /// Whether somebody has the unix socket with this inode open, in this network namespace. Needs
+    /// no privilege. `None` if it cannot be told.
+    fn is_open(&mut self, inode: u64) -> Option<bool>;
+
     /// All rules of this network namespace, if anybody else translates where connections go;
     /// nothing otherwise, at the price of one short dump.
     fn translations_of_others(&mut self) -> Result<Rulesets, Error>;
@@ -247,6 +251,10 @@ impl Kernel for Netlink {
 
     fn listening(&mut self, protocols: &[Protocol]) -> Listening {
         sockets::listening(protocols)
+    }
+
+    fn is_open(&mut self, inode: u64) -> Option<bool> {
+        sockets::is_open(inode)
     }
 
     fn translations_of_others(&mut self) -> Result<Rulesets, Error> {

@@ -9,7 +9,7 @@ use super::error::{Error, Refusal, Result};
 use super::observer::{Event, timed};
 use super::view::View;
 use super::{Engine, announce};
-use crate::host::holders::{Process, holders, holders_of_inode, is_open};
+use crate::host::holders::{Process, holders, holders_of_inode};
 use crate::kernel::{CommitError, Extent, Kernel};
 use crate::mapping::{Comment, Mapping, MappingSet, Port, PortRange, Service};
 use crate::plan::{Step, plan};
@@ -44,9 +44,9 @@ pub struct RunStatus {
 }
 
 impl RunStatus {
-    fn of(run: Run) -> Self {
+    fn of(kernel: &mut impl Kernel, run: Run) -> Self {
         let holders = holders_of(&run);
-        Self { is_left_over: is_left_over(&run), holders, run }
+        Self { is_left_over: is_left_over(kernel, &run), holders, run }
     }
 }
 
@@ -60,11 +60,11 @@ fn holders_of(run: &Run) -> Vec<Process> {
 
 /// A process of portmap's that looks after a run can be killed. Then its table stays until another
 /// command comes by.
-fn is_left_over(run: &Run) -> bool {
+fn is_left_over(kernel: &mut impl Kernel, run: &Run) -> bool {
     match run.table.lifetime {
         Lifetime::Socket => false,
         Lifetime::Supervised { socket } => {
-            socket.is_some_and(|socket| is_open(socket) == Some(false))
+            socket.is_some_and(|socket| kernel.is_open(socket) == Some(false))
         }
     }
 }
@@ -107,7 +107,7 @@ impl<K: Kernel> Engine<'_, K> {
             if found.generation != view.generation() {
                 continue;
             }
-            if found.runs.iter().any(is_left_over) {
+            if found.runs.iter().any(|run| is_left_over(&mut self.kernel, run)) {
                 self.remove_runs(is_left_over)?;
                 continue;
             }
@@ -162,13 +162,13 @@ impl<K: Kernel> Engine<'_, K> {
     /// The runs that there are, in the order of their names.
     pub fn runs(&mut self) -> Result<Vec<RunStatus>> {
         let runs = self.kernel.runs()?.runs;
-        Ok(runs.into_iter().map(RunStatus::of).collect())
+        Ok(runs.into_iter().map(|run| RunStatus::of(&mut self.kernel, run)).collect())
     }
 
     /// Removes the run whose command had this socket, if it is still there.
     pub fn end_run(&mut self, socket: u64) -> Result<()> {
         let lifetime = Lifetime::Supervised { socket: Some(socket) };
-        self.remove_runs(|run| run.table.lifetime == lifetime)
+        self.remove_runs(|_, run| run.table.lifetime == lifetime)
     }
 
     /// Removes the runs that nobody holds any more. What a change is about does not depend on it.
@@ -178,17 +178,23 @@ impl<K: Kernel> Engine<'_, K> {
         }
     }
 
-    fn remove_runs(&mut self, is_meant: impl Fn(&Run) -> bool) -> Result<()> {
-        for _ in 0..ATTEMPTS {
+    fn remove_runs(&mut self, is_meant: impl Fn(&mut K, &Run) -> bool) -> Result<()> {
+        let mut raced = 0;
+        while raced < ATTEMPTS {
             let found = self.kernel.runs()?;
-            let Some(run) = found.runs.iter().find(|run| is_meant(run)) else { return Ok(()) };
+            let Some(run) = found.runs.iter().find(|run| is_meant(&mut self.kernel, run)) else {
+                return Ok(());
+            };
             match self.kernel.release(run.table.id, found.generation) {
                 Ok(()) => {
                     self.observer.event(Event::RunRemoved(run));
                     let serving = self.serving()?;
                     self.clean_flows_of_run(&run.mapping(), &serving);
                 }
-                Err(CommitError::Raced) => thread::sleep(Duration::from_millis(5)),
+                Err(CommitError::Raced) => {
+                    raced += 1;
+                    thread::sleep(Duration::from_millis(5));
+                }
                 Err(e) => {
                     let doing = format!("delete table inet {}", run.table.id);
                     return Err(Error::from(e).context(doing));

@@ -36,9 +36,10 @@ pub fn holders_of_inode(inode: u64) -> Vec<Process> {
     pids.into_iter().map(process).collect()
 }
 
-/// Whether anybody has the unix socket with this inode open, in the network namespace of this
-/// thread. Needs no privilege. `None` if it cannot be told.
-pub fn is_open(inode: u64) -> Option<bool> {
+/// Whether the unix sockets of the network namespace of this thread, as the kernel lists them, have
+/// one with this inode. Needs no privilege. `None` if it cannot be told. A path that a socket is
+/// bound to may have lines of its own, which are taken for others.
+pub fn is_listed(inode: u64) -> Option<bool> {
     let sockets = proc::text("/proc/thread-self/net/unix").ok()?;
     Some(lists(&sockets, inode))
 }
@@ -90,10 +91,10 @@ mod tests {
         use std::os::fd::AsFd;
         let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
         let inode = rustix::fs::fstat(one.as_fd()).unwrap().st_ino;
-        assert_eq!(is_open(inode), Some(true));
+        assert_eq!(is_listed(inode), Some(true));
         assert!(holders_of_inode(inode).iter().any(|holder| holder.pid == std::process::id()));
         drop(one);
-        assert_eq!(is_open(inode), Some(false));
+        assert_eq!(is_listed(inode), Some(false));
         drop(other);
         let sockets = "\
 Num       RefCount Protocol Flags    Type St Inode Path
@@ -111,7 +112,7 @@ Num       RefCount Protocol Flags    Type St Inode Path
         let dir = tempfile::tempdir().unwrap();
         let _odd = UnixListener::bind(dir.path().join(OsStr::from_bytes(b"caf\xc3"))).unwrap();
         let (one, _other) = UnixStream::pair().unwrap();
-        assert_eq!(is_open(rustix::fs::fstat(one.as_fd()).unwrap().st_ino), Some(true));
+        assert_eq!(is_listed(rustix::fs::fstat(one.as_fd()).unwrap().st_ino), Some(true));
     }
 
     #[test]

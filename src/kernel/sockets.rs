@@ -9,6 +9,7 @@ use nix::net::if_::if_indextoname;
 use super::Error;
 use super::netlink::socket::{Socket, uninterrupted};
 use super::netlink::wire::{Attrs, Malformed, Message, array, be_u16};
+use crate::host::holders;
 use crate::host::listeners::{Listener, Listening};
 use crate::mapping::{Port, Protocol};
 
@@ -58,6 +59,48 @@ pub fn is_connected(local: SocketAddr, peer: SocketAddr) -> bool {
         Ok(())
     });
     asked.is_ok() && found
+}
+
+/// Whether somebody has the unix socket with this inode open. `None` if it cannot be told.
+///
+/// Where the kernel has no diagnosis of unix sockets, its list of them has to do, in which a socket
+/// can be called like another one's line.
+pub fn is_open(inode: u64) -> Option<bool> {
+    let mut diagnosis = Socket::open_on(mnl::Bus::SockDiag).ok();
+    let found = diagnosis.as_mut().and_then(|socket| has_unix_socket(socket, inode));
+    found.or_else(|| holders::is_listed(inode))
+}
+
+/// `None` if the kernel has no diagnosis of unix sockets.
+fn has_unix_socket(socket: &mut Socket, inode: u64) -> Option<bool> {
+    let inode = u32::try_from(inode).ok()?;
+    let mut is_there = |inode| {
+        let mut found = false;
+        let asked = socket.ask_plain(BY_FAMILY, false, &unix_question(inode), &mut |message| {
+            found = message.kind == BY_FAMILY;
+            Ok(())
+        });
+        asked.map(|()| found)
+    };
+    match is_there(inode) {
+        Ok(found) => Some(found),
+        // The same is said where nobody could have looked. Who can calls 0 invalid.
+        Err(Error::Kernel { errno: libc::ENOENT }) => match is_there(0) {
+            Err(Error::Kernel { errno: libc::EINVAL }) => Some(false),
+            _ => None,
+        },
+        Err(_) => None,
+    }
+}
+
+/// `struct unix_diag_req` of `linux/unix_diag.h`: in any state, whatever its cookie.
+fn unix_question(inode: u32) -> Vec<u8> {
+    let mut question = vec![libc::AF_UNIX as u8, 0, 0, 0];
+    question.extend_from_slice(&u32::MAX.to_ne_bytes());
+    question.extend_from_slice(&inode.to_ne_bytes());
+    question.extend_from_slice(&0u32.to_ne_bytes());
+    question.extend_from_slice(&[0xff; 8]);
+    question
 }
 
 fn dump(
@@ -152,6 +195,11 @@ fn read(message: &Message, protocol: Protocol) -> Result<Option<Listener>, Malfo
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
     use super::*;
     use crate::kernel::netlink::wire::Writer;
 
@@ -167,6 +215,22 @@ mod tests {
         bytes[64..68].copy_from_slice(&33u32.to_ne_bytes());
         bytes[68..72].copy_from_slice(&77u32.to_ne_bytes());
         bytes
+    }
+
+    #[test]
+    fn a_unix_socket_is_open_until_it_is_closed() {
+        let (one, other) = UnixStream::pair().unwrap();
+        let number = fs::metadata(format!("/proc/self/fd/{}", one.as_raw_fd())).unwrap().ino();
+        assert_eq!(is_open(number), Some(true));
+        drop(one);
+        assert_eq!(is_open(number), Some(false));
+        // In the list, that one is like the socket that is gone.
+        let dir = tempfile::tempdir().unwrap();
+        let line = format!("\n0: 00000003 00000000 00000000 0001 03 {number}");
+        let _like = UnixListener::bind(dir.path().join(line)).unwrap();
+        assert_eq!(holders::is_listed(number), Some(true));
+        assert_eq!(is_open(number), Some(false));
+        drop(other);
     }
 
     #[test]

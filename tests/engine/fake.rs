@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use portmap::firewall::Rulesets;
+use portmap::host::holders;
 use portmap::host::listeners::Listening;
 use portmap::kernel::{CommitError, Error, Extent, Kernel, Runs, Snapshot, conntrack, remedy};
 use portmap::mapping::{MappingSet, Protocol, Service};
@@ -48,6 +49,15 @@ struct State {
     runs: Vec<Run>,
     faster_runs: Vec<Run>,
     has_no_owner: bool,
+}
+
+impl State {
+    fn be_overtaken(&mut self) {
+        if let Some(faster) = self.faster_runs.pop() {
+            self.runs.push(faster);
+            self.generation += 1;
+        }
+    }
 }
 
 impl FakeKernel {
@@ -163,7 +173,7 @@ impl FakeKernel {
         self.state().runs.push(run);
     }
 
-    /// Another run begins between our reading and our attempt to begin one.
+    /// Another run begins between our reading and our attempt to begin or end one.
     pub fn be_overtaken_by(&self, run: Run) {
         self.state().faster_runs.push(run);
     }
@@ -272,10 +282,7 @@ impl Kernel for FakeKernel {
 
     fn hold(&mut self, run: &RunTable, steps: &[Step], generation: u32) -> Result<(), CommitError> {
         let mut state = self.state();
-        if let Some(faster) = state.faster_runs.pop() {
-            state.runs.push(faster);
-            state.generation += 1;
-        }
+        state.be_overtaken();
         if generation != state.generation {
             return Err(CommitError::Raced);
         }
@@ -292,6 +299,7 @@ impl Kernel for FakeKernel {
 
     fn release(&mut self, run: RunId, generation: u32) -> Result<(), CommitError> {
         let mut state = self.state();
+        state.be_overtaken();
         if generation != state.generation {
             return Err(CommitError::Raced);
         }
@@ -337,6 +345,10 @@ impl Kernel for FakeKernel {
 
     fn listening(&mut self, _: &[Protocol]) -> Listening {
         self.state().listening.clone()
+    }
+
+    fn is_open(&mut self, inode: u64) -> Option<bool> {
+        holders::is_listed(inode)
     }
 
     fn translations_of_others(&mut self) -> Result<Rulesets, Error> {

@@ -179,6 +179,42 @@ fn what_nobody_holds_any_more_is_removed_by_the_next_command() {
     assert_eq!(host.runs(), ["portmap-run-8 81:4001"], "it is in nobody's way");
 }
 
+#[test]
+fn however_many_nobody_holds_are_removed_at_once() {
+    let host = Host::new();
+    let (held, number) = socket();
+    for n in 1..=60 {
+        let mut left = another(n, &format!("{}:4000", 100 + n));
+        left.table.lifetime = Lifetime::Supervised { socket: Some(number) };
+        host.kernel.add_run(left);
+    }
+    drop(held);
+    host.begin(77, "80:4001").unwrap();
+    assert_eq!(host.runs(), ["portmap-run-77 80:4001"]);
+}
+
+#[test]
+fn who_is_overtaken_each_time_ends_no_run_and_says_so() {
+    let host = Host::new();
+    let (held, number) = socket();
+    let request = supervised(7, number);
+    host.engine().begin_run(&request, |_| Ok::<_, Error>(set("80:4000"))).unwrap();
+    drop(held);
+    let overtake = || {
+        for n in 1..=60 {
+            host.kernel.be_overtaken_by(another(100 + n, &format!("{}:4000", 100 + n)));
+        }
+    };
+    overtake();
+    let error = fails(host.engine().end_run(number));
+    assert!(matches!(error.cause(), Cause::Refused(Refusal::Restless { attempts: 50 })), "{error}");
+    assert!(host.runs().contains(&"portmap-run-7 80:4000".to_owned()));
+    // Another command that comes by has its own work to do.
+    overtake();
+    host.apply("90:3000").unwrap();
+    assert!(host.runs().contains(&"portmap-run-7 80:4000".to_owned()));
+}
+
 /// Where it was started, its process may have had another number.
 #[test]
 fn a_run_whose_processes_cannot_be_seen_is_not_told_by_a_number_of_here() {

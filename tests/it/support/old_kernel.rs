@@ -124,6 +124,10 @@ impl Kernel for WithoutOwner {
         self.0.listening(protocols)
     }
 
+    fn is_open(&mut self, inode: u64) -> Option<bool> {
+        self.0.is_open(inode)
+    }
+
     fn translations_of_others(&mut self) -> Result<Rulesets, Error> {
         self.0.translations_of_others()
     }
