@@ -76,7 +76,11 @@ impl Walk {
         self.somebody_else("delete element inet portmap trial { ipv4, ipv6 }", after);
     }
 
+    /// To what is whole: a rule that is gone cannot be deleted once more.
     fn damage(&mut self) {
+        if self.model.damages(Damage::None).is_none() {
+            return self.command();
+        }
         let is_on_trial = self.model.table.as_ref().is_some_and(|table| table.trial.is_some());
         let plain = self.model.table.as_ref().map(|table| &table.mapping);
         let looks_up =
