@@ -18,6 +18,7 @@ use crate::host::network::{self, Interface};
 use crate::host::services::Services;
 use crate::host::trust::Caller;
 use crate::host::{capabilities, sysctls, user};
+use crate::kernel::held::given;
 use crate::kernel::{Netlink, firewall};
 use crate::mapping::MappingSet;
 use crate::ui::Ui;
@@ -117,8 +118,8 @@ fn default_files() -> Files {
         return found;
     }
     // An ordinary user's own portmap could do no harm, and so believes anybody.
-    let anybody = files::gather(&[], Caller::Ordinary);
-    let believed = files::gather(&[], Caller::current());
+    let anybody = files::gather(&[], Caller::Ordinary, &given);
+    let believed = files::gather(&[], Caller::current(), &given);
     let distrust = believed.diagnostics.into_iter().filter(|d| !anybody.diagnostics.contains(d));
     found.distrust = distrust
         .map(|d| {

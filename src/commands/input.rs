@@ -14,6 +14,7 @@ use crate::host::files::{self, Gathered};
 use crate::host::services::Services;
 use crate::host::trust::Caller;
 use crate::host::user;
+use crate::kernel::held::given;
 use crate::mapping::{Digest, MappingSet, Uid};
 use crate::ruleset;
 use crate::ui::Ui;
@@ -48,7 +49,8 @@ pub struct Rules {
 /// Reads the files. One that cannot be read is reported with all other problems, by
 /// [`Texts::resolve`].
 pub fn read(ui: &Ui, input: &cli::Input) -> Texts {
-    let gathered = ui.timed("read files", || files::gather(&input.files, Caller::current()));
+    let gathered =
+        ui.timed("read files", || files::gather(&input.files, Caller::current(), &given));
     Texts { gathered, facts: files::facts(), understood: OnceCell::new() }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,13 @@ use super::trust::{Caller, Distrust};
 /// The largest file that is read, in bytes.
 pub const SIZE_MAX: u64 = 16 << 20;
 
+/// As many are read in all, in bytes.
+pub const TOTAL_MAX: u64 = 4 * SIZE_MAX;
+
+/// A copy of the descriptor of this process that has the number. Of the same opening: what is opened
+/// anew is opened with the rights of this process, and not of who has opened it before.
+pub type Given<'g> = &'g dyn Fn(u32) -> io::Result<OwnedFd>;
+
 /// What messages call standard input.
 pub const STDIN: &str = "<stdin>";
 
@@ -44,13 +52,19 @@ pub struct Gathered {
 
 /// Reads files, the `*.yaml` and `*.yml` of directories in lexical order, and standard input for
 /// `-`; [`DIRECTORY`] if there is no argument. What looks like a mapping is one, and not a path.
-pub fn gather(arguments: &[PathBuf], caller: Caller) -> Gathered {
-    gather_or(arguments, Path::new(DIRECTORY), caller)
+pub fn gather(arguments: &[PathBuf], caller: Caller, given: Given<'_>) -> Gathered {
+    gather_or(arguments, Path::new(DIRECTORY), caller, given)
 }
 
 /// [`gather`] with another directory than [`DIRECTORY`].
-pub fn gather_or(arguments: &[PathBuf], directory: &Path, caller: Caller) -> Gathered {
-    let mut gatherer = Gatherer { caller, seen: HashMap::new(), gathered: Gathered::default() };
+pub fn gather_or(
+    arguments: &[PathBuf],
+    directory: &Path,
+    caller: Caller,
+    given: Given<'_>,
+) -> Gathered {
+    let (seen, gathered) = (HashMap::new(), Gathered::default());
+    let mut gatherer = Gatherer { caller, given, left: TOTAL_MAX, seen, gathered };
     if arguments.is_empty() {
         gatherer.default_directory(directory);
     }
@@ -73,8 +87,11 @@ fn mapping(argument: &Path) -> Option<&str> {
     }
 }
 
-struct Gatherer {
+struct Gatherer<'g> {
     caller: Caller,
+    given: Given<'g>,
+    /// How many bytes may still be read.
+    left: u64,
     /// The name under which a file was read first, by device and inode.
     seen: HashMap<(u64, u64), String>,
     gathered: Gathered,
@@ -83,7 +100,7 @@ struct Gatherer {
 /// Where standard input is counted as seen; no file has inode 0.
 const STDIN_SEEN: (u64, u64) = (0, 0);
 
-impl Gatherer {
+impl Gatherer<'_> {
     fn default_directory(&mut self, directory: &Path) {
         if fs::metadata(directory).is_ok() {
             return self.path(directory);
@@ -146,8 +163,7 @@ impl Gatherer {
         if self.seen.insert(STDIN_SEEN, name.into()).is_some() {
             return Err(whole(name, "standard input is given twice"));
         }
-        let bytes = read_limited(io::stdin().lock(), name)?;
-        from_bytes(name, bytes)
+        self.read(io::stdin().lock(), name)
     }
 
     fn file(&mut self, found: &Found, name: &str) -> Outcome<Source> {
@@ -157,21 +173,28 @@ impl Gatherer {
         if !found.is_readable_by_invoker(&file) {
             self.gathered.withheld.push(name.into());
         }
-        from_bytes(name, read_limited(file, name)?)
+        self.read(file, name)
     }
 
     /// A descriptor that this process was given, as a shell makes one for `<(…)`: whoever gave it
-    /// has opened it already, as with standard input.
+    /// has opened it already, as with standard input. To have it open is not to be allowed to read
+    /// it (open(2), `O_PATH`).
     fn descriptor(&mut self, number: u32, name: &str) -> Outcome<Source> {
-        let file = File::open(format!("/proc/self/fd/{number}"))
-            .map_err(|error| cannot("open", name, &error))?;
+        let file = (self.given)(number).map_err(|error| cannot("open", name, &error))?;
+        let file = File::from(file);
         let metadata =
             file.metadata().map_err(|error| cannot("read the attributes of", name, &error))?;
         if !metadata.file_type().is_fifo() {
             check_kind(FileType::from_raw_mode(metadata.mode()), name)?;
         }
         self.first_time((metadata.dev(), metadata.ino()), name)?;
-        from_bytes(name, read_limited(file, name)?)
+        self.read(file, name)
+    }
+
+    fn read(&mut self, reader: impl Read, name: &str) -> Outcome<Source> {
+        let bytes = read_limited(reader, self.left, name)?;
+        self.left -= bytes.len() as u64;
+        from_bytes(name, bytes)
     }
 
     fn first_time(&mut self, identity: (u64, u64), name: &str) -> Outcome<()> {
@@ -269,13 +292,17 @@ fn rule_files(directory: &Found) -> path::Result<Vec<OsString>> {
     Ok(files)
 }
 
-fn read_limited(reader: impl Read, name: &str) -> Outcome<Vec<u8>> {
+fn read_limited(reader: impl Read, left: u64, name: &str) -> Outcome<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut limited = reader.take(SIZE_MAX + 1);
+    let mut limited = reader.take(SIZE_MAX.min(left) + 1);
     limited.read_to_end(&mut bytes).map_err(|error| cannot("read", name, &error))?;
     if bytes.len() as u64 > SIZE_MAX {
         let message = format!("the file is larger than {} MiB", SIZE_MAX >> 20);
         return Err(whole(name, &message).help("is this the right file?"));
+    }
+    if bytes.len() as u64 > left {
+        let message = format!("with this file, it is more than {} MiB in all", TOTAL_MAX >> 20);
+        return Err(whole(name, &message).help("are these the right files?"));
     }
     Ok(bytes)
 }

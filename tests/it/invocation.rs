@@ -1,10 +1,11 @@
 //! What the environment and the bits of the program's file may decide.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 
+use nix::fcntl::OFlag;
 use rustix::fs::{XattrFlags, setxattr};
 
 use crate::support::portmap::PROGRAM;
@@ -273,6 +274,28 @@ fn root_shows_nothing_of_a_file_that_its_caller_may_not_read() {
         }
     }
     host.portmap(["check".as_ref(), secret.as_os_str()]).run().fails_with(1).says("root:");
+}
+
+/// To open a file as a place (`O_PATH`) takes no right to read it, and sudo passes it on.
+#[test]
+fn root_reads_no_descriptor_that_its_caller_could_not_read() {
+    needs_other_users();
+    let host = Namespace::new();
+    let secret = host.file("secret", "root:$6$salt$hash:19000\n");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let check = |flags: i32| {
+        let opened = fs::File::options().read(true).custom_flags(flags).open(&secret).unwrap();
+        let mut check = host.command(PROGRAM);
+        check.args(["check", "/dev/fd/1"]).env("SUDO_UID", "12345");
+        let output = check.stdin(Stdio::null()).stdout(opened).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        text(&output.stderr).to_owned()
+    };
+    let said = check(OFlag::O_PATH.bits());
+    assert!(said.contains("Bad file descriptor") && !said.contains("hash"), "{said}");
+    // Whoever could open it to read knows what it says.
+    let said = check(0);
+    assert!(said.contains("hash"), "{said}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ impl Scratch {
 
     /// All that is said about `path`, without the directory's name.
     fn answer(&self, path: &Path, caller: Caller) -> String {
-        let gathered = gather(&[path.to_owned()], caller);
+        let gathered = gather(&[path.to_owned()], caller, &none);
         let said: Vec<_> = gathered.diagnostics.iter().map(said).collect();
         assert_eq!(said.is_empty(), !gathered.sources.is_empty());
         said.concat().replace(self.0.to_str().expect("UTF-8"), "DIR")
@@ -59,6 +59,11 @@ fn chmod(path: &Path, mode: u32) {
 
 const ANYONE: Caller = Caller::Ordinary;
 
+/// No descriptor was given.
+fn none(_: u32) -> io::Result<OwnedFd> {
+    Err(rustix::io::Errno::BADF.into())
+}
+
 /// Root, invoked by whoever runs the tests.
 fn root() -> Caller {
     Caller::Root { invoked_by: Some(Uid::effective().as_raw()) }
@@ -74,7 +79,7 @@ fn a_directory_is_read_in_lexical_order() {
     for name in ["b.yaml", "a.yml", "c.txt", ".hidden.yaml", "B.yaml"] {
         dir.file(name, name.as_bytes());
     }
-    let gathered = gather_or(&[], &dir.0, ANYONE);
+    let gathered = gather_or(&[], &dir.0, ANYONE, &none);
     assert_eq!(names(&gathered), ["B.yaml", "a.yml", "b.yaml"]);
 }
 
@@ -86,7 +91,7 @@ fn a_directory_without_rules_says_so() {
         "DIR: error: the directory has no `*.yaml` or `*.yml` file\n\
          help: add a file, or name another directory; subdirectories are not read\n"
     );
-    let gathered = gather_or(&[], &dir.0.join("none"), ANYONE);
+    let gathered = gather_or(&[], &dir.0.join("none"), ANYONE, &none);
     let said = said(&gathered.diagnostics[0]);
     assert!(said.contains("no file is given"), "{said}");
     assert!(said.ends_with("none/web.yaml`\n"), "{said}");
@@ -105,7 +110,7 @@ fn what_is_no_file_is_refused_without_waiting() {
     let said = dir.answer(Path::new("/dev/zero"), ANYONE);
     assert!(said.contains("this is a device, not a file"), "{said}");
     fs::create_dir(dir.0.join("d.yaml")).expect("directory");
-    let said = gather(std::slice::from_ref(&dir.0), ANYONE).diagnostics;
+    let said = gather(std::slice::from_ref(&dir.0), ANYONE, &none).diagnostics;
     assert_eq!(said[0].message, "this is a directory, not a file");
     let help = said[0].help.as_deref().expect("help");
     assert!(help.starts_with("subdirectories are not read: move its files up"), "{help}");
@@ -149,7 +154,7 @@ fn only_utf_8_is_text() {
     );
     let said = dir.answer(&dir.file("b.yaml", b"\xff\xfep\0o\0"), ANYONE);
     assert!(said.contains("UTF-16"), "{said}");
-    let gathered = gather(&[dir.file("c.yaml", b"\xef\xbb\xbfports:")], ANYONE);
+    let gathered = gather(&[dir.file("c.yaml", b"\xef\xbb\xbfports:")], ANYONE, &none);
     assert_eq!(names(&gathered), ["ports:"]);
 }
 
@@ -157,7 +162,7 @@ fn only_utf_8_is_text() {
 fn a_file_is_read_once() {
     let dir = Scratch::new();
     let file = dir.file("a.yaml", b"a");
-    let gathered = gather(&[file.clone(), dir.0.clone()], ANYONE);
+    let gathered = gather(&[file.clone(), dir.0.clone()], ANYONE, &none);
     assert_eq!(names(&gathered), ["a"]);
     let said = said(&gathered.diagnostics[0]);
     assert!(said.contains("this is the same file as"), "{said}");
@@ -197,7 +202,7 @@ fn the_copy_that_is_advised_is_nobody_elses_to_write() {
     let file = dir.file("my rules.yaml", b"before");
     chmod(&file, 0o666);
     let mut held = File::options().append(true).open(&file).expect("open to write");
-    let gathered = gather(std::slice::from_ref(&file), root());
+    let gathered = gather(std::slice::from_ref(&file), root(), &none);
     let help = gathered.diagnostics[0].help.clone().expect("help");
     let command = help.split('`').nth(1).expect("a command");
     let mut shell = std::process::Command::new("sh");
@@ -206,7 +211,7 @@ fn the_copy_that_is_advised_is_nobody_elses_to_write() {
     let said = String::from_utf8(done.stdout).expect("UTF-8");
     let copy = PathBuf::from(said.trim_end().rsplit('\'').nth(1).expect("where it is"));
     held.write_all(b", after").expect("write");
-    let gathered = gather(std::slice::from_ref(&copy), root());
+    let gathered = gather(std::slice::from_ref(&copy), root(), &none);
     let texts: Vec<_> = gathered.sources.iter().map(Source::text).collect();
     assert_eq!(texts, ["before"]);
     // What only its owner might read stays so, and no other file is replaced.
@@ -252,7 +257,25 @@ fn a_pipe_of_the_shell_is_read() {
     let (reader, writer) = nix::unistd::pipe().expect("pipe");
     File::from(writer).write_all(b"ports:").expect("write");
     let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));
-    assert_eq!(names(&gather(&[path], root())), ["ports:"]);
+    let given = |number: u32| {
+        assert_eq!(number, reader.as_raw_fd() as u32);
+        reader.try_clone()
+    };
+    assert_eq!(names(&gather(&[path], root(), &given)), ["ports:"]);
+}
+
+#[test]
+fn all_files_together_have_a_limit() {
+    let dir = Scratch::new();
+    let count = TOTAL_MAX / SIZE_MAX + 2;
+    for n in 0..count {
+        let file = dir.file(&format!("{n}.yaml"), b"");
+        File::options().write(true).open(file).unwrap().set_len(SIZE_MAX).unwrap();
+    }
+    let gathered = gather(std::slice::from_ref(&dir.0), ANYONE, &none);
+    assert_eq!(gathered.sources.len() as u64, count - 2);
+    let last = gathered.diagnostics.last().unwrap();
+    assert!(last.message.contains("more than 64 MiB in all"), "{last:?}");
 }
 
 #[test]
@@ -260,7 +283,7 @@ fn what_looks_like_a_mapping_is_one() {
     let dir = Scratch::new();
     let gathered = |arguments: &[&str]| {
         let arguments: Vec<_> = arguments.iter().map(PathBuf::from).collect();
-        gather(&arguments, ANYONE)
+        gather(&arguments, ANYONE, &none)
     };
     let file = dir.file("80:3000", b"ports:");
     let file = file.to_str().expect("UTF-8");
