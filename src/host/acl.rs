@@ -6,6 +6,7 @@ pub const ATTRIBUTE: &str = "system.posix_acl_access";
 const VERSION: u32 = 2;
 const READ: u16 = 4;
 const WRITE: u16 = 2;
+const EXECUTE: u16 = 1;
 
 /// Whom an entry is about: the tags of `linux/posix_acl.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,15 @@ pub struct Entry {
     pub who: Who,
     pub may_read: bool,
     pub may_write: bool,
+    /// Of a directory: pass through it.
+    pub may_execute: bool,
+}
+
+impl Entry {
+    fn new(who: Who, allowed: u16) -> Self {
+        let may = |what| allowed & what != 0;
+        Self { who, may_read: may(READ), may_write: may(WRITE), may_execute: may(EXECUTE) }
+    }
 }
 
 /// The attribute as entries (`struct posix_acl_xattr_header` and `posix_acl_xattr_entry` of
@@ -34,7 +44,7 @@ pub fn parse(attribute: &[u8]) -> Option<Vec<Entry>> {
         return None;
     }
     let mut list = Vec::new();
-    let mut mask = READ | WRITE;
+    let mut mask = READ | WRITE | EXECUTE;
     while let Some((entry, rest)) = entries.split_first_chunk::<8>() {
         entries = rest;
         let [tag_low, tag_high, allowed_low, allowed_high, id @ ..] = entry;
@@ -56,18 +66,14 @@ pub fn parse(attribute: &[u8]) -> Option<Vec<Entry>> {
     }
     let entry = |(who, allowed)| {
         let is_masked = !matches!(who, Who::Owner | Who::Others);
-        let allowed = if is_masked { allowed & mask } else { allowed };
-        Entry { who, may_read: allowed & READ != 0, may_write: allowed & WRITE != 0 }
+        Entry::new(who, if is_masked { allowed & mask } else { allowed })
     };
     Some(list.into_iter().map(entry).collect())
 }
 
 /// The list that the mode of a file stands for (inode(7)) where there is no attribute.
 pub fn of_mode(mode: u32) -> Vec<Entry> {
-    let entry = |who, shift: u32| {
-        let allowed = (mode >> shift) as u16;
-        Entry { who, may_read: allowed & READ != 0, may_write: allowed & WRITE != 0 }
-    };
+    let entry = |who, shift: u32| Entry::new(who, (mode >> shift) as u16);
     vec![entry(Who::Owner, 6), entry(Who::OwningGroup, 3), entry(Who::Others, 0)]
 }
 

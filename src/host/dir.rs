@@ -9,8 +9,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, fsync, mkdirat, openat,
-    renameat, statat, unlinkat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, fsync, openat, renameat,
+    statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -62,18 +62,15 @@ impl Dir {
 
     /// The same; makes it if there is none.
     pub fn make_dir(&self, name: &str) -> Result<Self> {
-        const MADE: Mode = Mode::from_raw_mode(0o755);
         if let Some(dir) = self.open_dir(name)? {
             return Ok(dir);
         }
-        let made = match mkdirat(&self.handle, name, MADE) {
+        let made = match path::make_readable(&self.handle, name) {
             Err(Errno::EXIST) => false,
             result => result.map(|()| true)?,
         };
         let dir = self.open_dir(name)?.ok_or(Errno::NOENT)?;
         if made {
-            // Whatever the umask says.
-            fchmod(&dir.handle, MADE)?;
             self.sync()?;
         }
         Ok(dir)

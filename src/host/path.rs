@@ -15,11 +15,13 @@ use std::path::{Component, Path, PathBuf, absolute};
 use std::rc::Rc;
 
 use rustix::fs::{
-    CWD, FileType, Mode, OFlags, Stat, fchmod, fstat, fsync, mkdirat, openat, readlinkat, stat,
+    CWD, FileType, Mode, OFlags, Stat, fstat, fsync, mkdirat, openat, readlinkat, stat,
 };
 use rustix::io::Errno;
+use rustix::path::Arg;
+use rustix::process::umask;
 
-use super::acl::Who;
+use super::acl::{Entry, Who};
 use super::trust::{self, Caller, Distrust, Node};
 
 /// As many as the kernel follows (path_resolution(7)).
@@ -103,15 +105,25 @@ fn make_all(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(MADE.bits()).create(path)?;
-    // Whatever the umask says. Not by the path: whoever owns a directory on the way could put a
-    // link there meanwhile, and have another file opened to all.
-    let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    fchmod(rustix::fs::open(path, flags, Mode::empty())?, MADE)?;
+    readable(|| DirBuilder::new().recursive(true).mode(MADE.bits()).create(path))?;
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
         _ => File::open(".")?.sync_all(),
     }
+}
+
+/// Makes a directory for everybody to read.
+pub(super) fn make_readable(at: impl AsFd, name: impl Arg) -> rustix::io::Result<()> {
+    readable(|| mkdirat(at, name, MADE))
+}
+
+/// What is made gets its mode, whatever the umask says. Not afterwards: whoever owns a directory on
+/// the way could put something else in the place of what was made, and have that opened to all.
+fn readable<T>(make: impl FnOnce() -> T) -> T {
+    let before = umask(Mode::WGRP | Mode::WOTH);
+    let made = make();
+    umask(before);
+    made
 }
 
 struct Step {
@@ -205,7 +217,7 @@ impl Walk {
             return Err(Errno::EXIST.into());
         }
         let here = &self.here().handle;
-        let made = match mkdirat(here, &step.name, MADE) {
+        let made = match make_readable(here, &step.name) {
             Ok(()) => true,
             // By another process, just now.
             Err(Errno::EXIST) => false,
@@ -214,8 +226,6 @@ impl Walk {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = openat(here, &step.name, flags, Mode::empty())?;
         if made {
-            // Whatever the umask says.
-            fchmod(&handle, MADE)?;
             fsync(openat(here, ".", flags, Mode::empty())?)?;
         }
         Ok(handle)
@@ -229,7 +239,9 @@ impl Walk {
             None => true,
             Some(invoker) => {
                 let before = self.trail.last().is_none_or(|way| way.is_open_to_invoker);
-                before && may_search(&stat, invoker)
+                let list = trust::access(&stat, &handle)?;
+                let passes = |list: &[Entry]| may(list, stat.st_uid == invoker, |e| e.may_execute);
+                before && list.as_deref().is_some_and(passes)
             }
         };
         let way = Way { handle, path, stat, is_among_others, is_open_to_invoker };
@@ -242,7 +254,8 @@ impl Walk {
         if self.links > LINKS_MAX {
             return Err(Errno::LOOP.into());
         }
-        let node = Node { path, stat, is_among_others: false, is_content: false };
+        let is_among_others = self.here().is_among_others;
+        let node = Node { path, stat, is_among_others, is_content: false };
         self.caller.judge(&node, link)?.map_err(Error::Distrust)?;
         let target = readlinkat(link, "", Vec::new())?;
         let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
@@ -262,12 +275,6 @@ fn open_directory(at: impl AsFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
         Err(Errno::ACCESS) => openat(&at, name, flags | OFlags::PATH, Mode::empty()),
         result => result,
     }
-}
-
-/// Whether a user can pass through a directory for sure. Their groups are not looked at.
-fn may_search(stat: &Stat, user: u32) -> bool {
-    let bits = if stat.st_uid == user { 0o100 } else { 0o011 };
-    stat.st_mode & bits == bits
 }
 
 impl Found {
@@ -331,14 +338,15 @@ impl Found {
         let Some(invoker) = self.caller.invoker() else { return true };
         let way_is_open = self.trail.last().is_some_and(|way| way.is_open_to_invoker);
         let list = trust::access(&self.stat, file).ok().flatten();
-        way_is_open && list.is_some_and(|list| may_read(&list, self.stat.st_uid == invoker))
+        let is_owner = self.stat.st_uid == invoker;
+        way_is_open && list.is_some_and(|list| may(&list, is_owner, |entry| entry.may_read))
     }
 }
 
-/// Whoever is not the owner may be anybody else whom the list names.
-fn may_read(list: &[super::acl::Entry], is_owner: bool) -> bool {
-    let mut relevant = list.iter().filter(|entry| (entry.who == Who::Owner) == is_owner);
-    relevant.all(|entry| entry.may_read)
+/// Whether the owner is allowed something for sure, or somebody else: who that is may be anybody
+/// else whom the list names.
+fn may(list: &[Entry], is_owner: bool, allows: impl Fn(&Entry) -> bool) -> bool {
+    list.iter().filter(|entry| (entry.who == Who::Owner) == is_owner).all(allows)
 }
 
 #[cfg(test)]

@@ -77,12 +77,13 @@ impl Caller {
             return distrust(Reason::Owner { uid: stat.st_uid, is_invoker_believed });
         }
         let kind = FileType::from_raw_mode(stat.st_mode);
+        let has_names = stat.st_nlink > 1 && kind != FileType::Directory;
+        if node.is_among_others && has_names {
+            return distrust(Reason::Names);
+        }
         // The mode of a link says nothing: who may replace it, the directory says.
         if kind == FileType::Symlink {
             return Ok(Ok(()));
-        }
-        if node.is_among_others && kind == FileType::RegularFile && stat.st_nlink > 1 {
-            return distrust(Reason::Names);
         }
         // In a sticky directory, such as /tmp, only the owners of an entry and of the directory can
         // replace it (inode(7)): the entry's owner is judged next.

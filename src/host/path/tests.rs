@@ -37,14 +37,14 @@ fn distrusted(path: &Path, caller: Caller) -> PathBuf {
 
 /// An access list by which a user may read and write, whatever the mode seems to say.
 fn let_write(path: &Path, user: u32) {
+    let entries = [(1, 6, u32::MAX), (2, 6, user), (4, 4, u32::MAX), (16, 6, u32::MAX)];
+    set_list(path, &[&entries[..], &[(32, 4, u32::MAX)]].concat());
+}
+
+/// An access list of tags, permissions and numbers, as in `linux/posix_acl_xattr.h`.
+fn set_list(path: &Path, entries: &[(u16, u16, u32)]) {
     let mut list = 2u32.to_le_bytes().to_vec();
-    for (tag, allowed, id) in [
-        (1u16, 6u16, u32::MAX),
-        (2, 6, user),
-        (4, 4, u32::MAX),
-        (16, 6, u32::MAX),
-        (32, 4, u32::MAX),
-    ] {
+    for (tag, allowed, id) in entries {
         list.extend(tag.to_le_bytes());
         list.extend(allowed.to_le_bytes());
         list.extend(id.to_le_bytes());
@@ -145,6 +145,23 @@ fn what_is_made_is_for_everybody_to_read() {
     assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
 }
 
+/// In a sticky directory anybody may have made another name of it.
+#[test]
+fn a_link_of_several_names_is_refused_where_others_may_put_things() {
+    let dir = scratch();
+    let (target, shared) = (dir.path().join("rules.yaml"), dir.path().join("shared"));
+    file(&target);
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
+    let (own, planted) = (dir.path().join("link"), shared.join("link"));
+    symlink(&target, &own).unwrap();
+    fs::hard_link(&own, &planted).unwrap();
+    assert_eq!(distrusted(&planted, ROOT), planted);
+    open(&own, ROOT).unwrap();
+    fs::remove_file(&own).unwrap();
+    open(&planted, ROOT).unwrap();
+}
+
 /// Listed in tests/needs-root.
 #[test]
 fn what_the_invoker_may_not_read_is_known() {
@@ -161,5 +178,13 @@ fn what_the_invoker_may_not_read_is_known() {
     chown(&path, Some(EVE), None).unwrap();
     assert!(readable());
     fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
+    assert!(!readable());
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    assert!(readable());
+    // The mode of a directory with an access list says nothing of those whom it names.
+    set_list(
+        dir.path(),
+        &[(1, 7, u32::MAX), (2, 0, EVE), (4, 5, u32::MAX), (16, 5, u32::MAX), (32, 5, u32::MAX)],
+    );
     assert!(!readable());
 }
