@@ -32,5 +32,6 @@ pub mod service_manager;
 pub mod services;
 pub mod signals;
 pub mod sysctls;
+pub mod terminal;
 pub mod trust;
 pub mod user;

@@ -13,6 +13,10 @@ mod filter;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
 mod filter {
     pub fn install(_: &super::Needs) -> Result<(), String> {
+        keep_from_typing()
+    }
+
+    pub fn keep_from_typing() -> Result<(), String> {
         let processor = std::env::consts::ARCH;
         Err(format!("filter system calls: their numbers on {processor} are not known"))
     }
@@ -82,6 +86,16 @@ pub fn confine(needs: &Needs) -> Result<(), String> {
     let sealed = thread::set_no_new_privs(true).map_err(|e| format!("set no_new_privs: {e}"));
     dropped.and(sealed)?;
     filter::install(needs)
+}
+
+/// This process, and those that it starts, cannot type into their terminal any more. Needs
+/// `no_new_privs`.
+///
+/// # Errors
+///
+/// What this kernel or processor cannot do.
+pub fn keep_from_typing() -> Result<(), String> {
+    filter::keep_from_typing()
 }
 
 fn drop_capabilities(kept: CapabilitySet) -> Result<(), String> {

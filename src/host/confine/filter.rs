@@ -27,16 +27,57 @@ pub fn install(needs: &Needs) -> Result<(), String> {
 fn filter(needs: &Needs) -> Result<BpfProgram, BackendError> {
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     let mut program = refused_by_number(&refused(needs));
-    let mut by_flags: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    if !needs.unshares {
+        program.append(&mut not_implemented(calls::CLONE3));
+    }
+    program.append(&mut refused_by_arguments(by_arguments(needs)?, architecture)?);
+    Ok(program)
+}
+
+/// The filter of a process that must not type into its terminal.
+pub fn keep_from_typing() -> Result<(), String> {
+    let filter = || {
+        let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
+        refused_by_arguments([(libc::SYS_ioctl, typing()?)].into(), architecture)
+    };
+    let filter =
+        filter().map_err(|e: BackendError| format!("make a filter of system calls: {e}"))?;
+    seccompiler::apply_filter(&filter).map_err(|e| format!("filter system calls: {e}"))
+}
+
+type ByArguments = BTreeMap<i64, Vec<SeccompRule>>;
+
+fn refused_by_arguments(
+    rules: ByArguments,
+    architecture: TargetArch,
+) -> Result<BpfProgram, BackendError> {
+    let refusal = SeccompAction::Errno(libc::EPERM as u32);
+    SeccompFilter::new(rules, SeccompAction::Allow, refusal, architecture)?.try_into()
+}
+
+fn by_arguments(needs: &Needs) -> Result<ByArguments, BackendError> {
+    let mut rules = ByArguments::new();
+    let mut requests = typing()?;
     if !needs.writes {
         for (call, flags) in calls::OPEN {
-            by_flags.insert(*call, to_write(*flags)?);
+            rules.insert(*call, to_write(*flags)?);
+        }
+        for kind in calls::OF_FILES {
+            requests.push(masked(1, 0xff00, u64::from(*kind) << 8)?);
         }
     }
-    let refusal = SeccompAction::Errno(libc::EPERM as u32);
-    let by_flags = SeccompFilter::new(by_flags, SeccompAction::Allow, refusal, architecture)?;
-    program.append(&mut by_flags.try_into()?);
-    Ok(program)
+    rules.insert(libc::SYS_ioctl, requests);
+    if !needs.unshares {
+        let namespaces = calls::NEW_NAMESPACES.iter().map(|flag| *flag as u32);
+        let new = namespaces.map(|flag| masked(0, flag.into(), flag.into()));
+        rules.insert(libc::SYS_clone, new.collect::<Result<_, _>>()?);
+    }
+    Ok(rules)
+}
+
+fn typing() -> Result<Vec<SeccompRule>, BackendError> {
+    // The kernel looks at the lower half of a request.
+    calls::TYPING.iter().map(|request| masked(1, u32::MAX.into(), *request as u64)).collect()
 }
 
 /// Whatever their arguments are.
@@ -95,13 +136,24 @@ fn ranges(numbers: &[u32]) -> Vec<RangeInclusive<u32>> {
     together.map(|chunk| chunk[0]..=chunk[chunk.len() - 1]).collect()
 }
 
+/// The rest of the filter is for the other calls.
+fn not_implemented(call: libc::c_long) -> BpfProgram {
+    let refusal = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    vec![
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, refusal),
+    ]
+}
+
+/// Where these bits of an argument, of its lower half, are so.
+fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompRule, BackendError> {
+    let condition = SeccompCondition::new(argument, Length::Dword, Is::MaskedEq(mask), value)?;
+    SeccompRule::new(vec![condition])
+}
+
 /// With flags, in this argument, that open a file for more than reading.
 fn to_write(argument: u8) -> Result<Vec<SeccompRule>, BackendError> {
-    let is = |mask: libc::c_int, value: libc::c_int| {
-        let (mask, value) = (mask as u64, value as u64);
-        let condition = SeccompCondition::new(argument, Length::Dword, Is::MaskedEq(mask), value)?;
-        SeccompRule::new(vec![condition])
-    };
+    let is = |mask: libc::c_int, value: libc::c_int| masked(argument, mask as u64, value as u64);
     [
         is(libc::O_ACCMODE, libc::O_WRONLY),
         is(libc::O_ACCMODE, libc::O_RDWR),

@@ -115,6 +115,7 @@ fn compiled(dir: &Path, source: &str) -> PathBuf {
 const TAKE_OVER: &str = r#"
     #include <errno.h>
     #include <stdio.h>
+    #include <sys/ioctl.h>
     #include <sys/syscall.h>
     #include <unistd.h>
     #ifndef SYS_io_uring_setup
@@ -130,11 +131,20 @@ const TAKE_OVER: &str = r#"
         CALL(clock_settime, 9999, 0);
         CALL(bpf, -1, 0, 0);
         CALL(io_uring_setup, 0, 0);
+        CALL(ioctl, -1, TIOCSTI, 0);
         return 0;
     }"#;
 
-const TAKING_OVER: [&str; 7] =
-    ["ptrace", "mount", "finit_module", "setuid", "clock_settime", "bpf", "io_uring_setup"];
+const TAKING_OVER: [&str; 8] = [
+    "ptrace",
+    "mount",
+    "finit_module",
+    "setuid",
+    "clock_settime",
+    "bpf",
+    "io_uring_setup",
+    "ioctl",
+];
 
 /// The calls of [`TAKE_OVER`] that were answered with EPERM.
 fn not_permitted(program: &Path) -> Vec<String> {
@@ -174,8 +184,76 @@ fn nobody_can_take_the_machine_over() {
     }
     // That the filter makes a difference: to root of the machine, the kernel says something else.
     let before = not_permitted(&program);
-    let never = ["ptrace", "mount", "setuid", "clock_settime"];
+    let never = ["ptrace", "mount", "setuid", "clock_settime", "ioctl"];
     assert!(!before.iter().any(|call| never.contains(&call.as_str())), "{before:?}");
+}
+
+/// What the filter looks at the arguments for: an attribute of a file that is open to read, one of
+/// another kind of file system, and a new user namespace, by either call. Without a filter, none of
+/// them has a meaning to the kernel either.
+const BY_ARGUMENTS: &str = r#"
+    #define _GNU_SOURCE
+    #include <errno.h>
+    #include <linux/fs.h>
+    #include <sched.h>
+    #include <stdio.h>
+    #include <sys/ioctl.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    #define CALL(...) errno = 0, syscall(__VA_ARGS__), printf("%d ", errno)
+    int main(void) {
+        CALL(SYS_ioctl, -1, FS_IOC_SETFLAGS, 0);
+        CALL(SYS_ioctl, -1, FICLONE, 0);
+        CALL(SYS_ioctl, -1, TCGETS, 0);
+        CALL(SYS_clone, CLONE_NEWUSER | CLONE_FS, 0, 0, 0, 0);
+        CALL(435, 0, 0);
+        return 0;
+    }"#;
+
+#[test]
+fn arguments_are_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = compiled(dir.path(), BY_ARGUMENTS);
+    let said = |install: &(dyn Fn() -> Result<(), String> + Sync)| {
+        let on_thread = || {
+            thread::set_no_new_privs(true).unwrap();
+            install()?;
+            Ok(String::from_utf8(Command::new(&program).output().unwrap().stdout).unwrap())
+        };
+        threads::scope(|scope| scope.spawn(on_thread).join()).unwrap()
+    };
+    let (eperm, ebadf, einval) = (libc::EPERM, libc::EBADF, libc::EINVAL);
+    let nothing = format!("{ebadf} {ebadf} {ebadf} {einval} {einval} ");
+    assert_eq!(said(&|| Ok(())), Ok::<_, String>(nothing.clone()));
+    let reads = Needs { executes: true, ..Needs::KERNEL };
+    let changes = Needs { writes: true, ..reads };
+    let all = changes.and_make_namespaces();
+    let enosys = libc::ENOSYS;
+    for (needs, expected) in [
+        (reads, format!("{eperm} {eperm} {ebadf} {eperm} {enosys} ")),
+        (changes, format!("{ebadf} {ebadf} {ebadf} {eperm} {enosys} ")),
+        (all, nothing),
+    ] {
+        match said(&|| filter::install(&needs)) {
+            Ok(said) => assert_eq!(said, expected, "{needs:?}"),
+            Err(why) => return left_out(why),
+        }
+    }
+}
+
+#[test]
+fn who_is_kept_from_typing_is_kept_from_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = compiled(dir.path(), TAKE_OVER);
+    let on_thread = || {
+        let before = not_permitted(&program);
+        thread::set_no_new_privs(true).unwrap();
+        keep_from_typing().map(|()| (before, not_permitted(&program)))
+    };
+    match threads::scope(|scope| scope.spawn(on_thread).join()).unwrap() {
+        Ok((before, after)) => assert_eq!(after, [before, vec!["ioctl".to_owned()]].concat()),
+        Err(why) => left_out(why),
+    }
 }
 
 #[test]

@@ -33,6 +33,28 @@ pub const NEVER: &[c_long] = &[
 
 pub const NAMESPACES: &[c_long] = &[SYS_unshare, SYS_setns];
 
+/// Has its flags in memory, where no filter sees them: glibc goes on with clone(2) where it is not
+/// implemented.
+pub const CLONE3: c_long = SYS_clone3;
+
+/// Flags of clone(2), of which each makes a namespace.
+pub const NEW_NAMESPACES: &[c_int] = &[
+    CLONE_NEWNS,
+    CLONE_NEWCGROUP,
+    CLONE_NEWUTS,
+    CLONE_NEWIPC,
+    CLONE_NEWUSER,
+    CLONE_NEWPID,
+    CLONE_NEWNET,
+];
+
+/// Requests of ioctl(2) by which a process types into its terminal, or has a console do so.
+pub const TYPING: &[Ioctl] = &[TIOCSTI, TIOCLINUX];
+
+/// Types of requests (`_IOC_TYPE` of `asm-generic/ioctl.h`) that change files and file systems
+/// through a descriptor that is only open to read.
+pub const OF_FILES: &[u8] = &[b'f', b'v', b'X', 0x94];
+
 pub const EXECUTE: &[c_long] = &[SYS_execve, SYS_execveat];
 
 /// Without those that open files. `openat2` has its flags in memory, where no filter sees them.
