@@ -12,6 +12,7 @@ pub mod firewall;
 pub mod fuzzing;
 pub mod held;
 pub mod keeper;
+pub mod keyring;
 pub mod limits;
 pub mod links;
 mod netlink;
@@ -148,6 +149,11 @@ const ATTEMPTS: usize = 32;
 impl Netlink {
     pub fn open() -> Result<Self, Error> {
         Ok(Self { socket: Socket::open()? })
+    }
+
+    /// One whose socket is [passed on](Kernel::into_inherited).
+    pub fn open_to_be_inherited() -> Result<Self, Error> {
+        Ok(Self { socket: Socket::open_to_be_inherited()? })
     }
 
     fn send(

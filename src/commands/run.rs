@@ -15,11 +15,11 @@ use crate::engine::{Begun, Engine, Involved, RunRequest};
 use crate::formats::diagnostic::Severity;
 use crate::formats::hidden::is_hidden;
 use crate::formats::rules::{self, Facts, Names, Shape, Source};
-use crate::host::confine::Resting;
+use crate::host::confine::{self, Resting};
 use crate::host::identity::{self, Choice, Identity};
 use crate::host::services::Services;
-use crate::host::{environment, files, ports};
-use crate::kernel::{self, Kernel, Netlink, limits};
+use crate::host::{environment, files, ports, terminal};
+use crate::kernel::{self, Kernel, Netlink, keyring, limits};
 use crate::mapping::words::fold;
 use crate::mapping::{Comment, MappingSet, Port, PortRange};
 use crate::ruleset::Lifetime;
@@ -27,7 +27,7 @@ use crate::ui::Ui;
 use supervisor::Supervisor;
 
 pub fn run(ui: &Ui, common: &Common, run: &cli::Run) -> Result {
-    with(ui, common, run, Netlink::open)
+    with(ui, common, run, Netlink::open_to_be_inherited)
 }
 
 /// The same with another door to the kernel.
@@ -62,6 +62,9 @@ pub fn with<K: Kernel>(
     let _held = _held.map_err(|e| cannot("pass the mapping on to the command", &e))?;
     tell(ui, &begun);
     become_user(user.as_ref(), resting)?;
+    if user.as_ref().is_some_and(|user| !stays_root(user)) {
+        part_from_root(ui)?;
+    }
     limits::restore_at_the_file_size();
     let error = command(run, &begun.mapping, user.as_ref()).exec();
     Err(not_run(&run.command[0], &error))
@@ -118,6 +121,20 @@ fn become_user(user: Option<&Identity>, resting: Option<Resting>) -> Result<()> 
         };
         Failure::refused(e.to_string(), help)
     })
+}
+
+/// What is root's, and no privilege: its keys, and its terminal.
+fn part_from_root(ui: &Ui) -> Result<()> {
+    keyring::leave_session().map_err(|e| {
+        let message = format!("begin without root's keys (keyctl(2)): {e}");
+        Failure::refused(message, "/proc/key-users says how many keys each user has, and may have")
+    })?;
+    if terminal::can_be_typed_into() {
+        if let Err(why) = confine::keep_from_typing() {
+            ui.warn(format_args!("the command can type into this terminal: {why}"));
+        }
+    }
+    Ok(())
 }
 
 /// `PORT` of the environment, if that is believed. An empty one says as little as none.

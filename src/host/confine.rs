@@ -143,5 +143,13 @@ impl Resting {
     }
 }
 
+/// `f`, without administering the network meanwhile.
+pub fn without_the_network<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    let resting = Resting::begin(NETWORK.complement())?;
+    let outcome = f();
+    resting.wake()?;
+    Ok(outcome)
+}
+
 #[cfg(test)]
 mod tests;

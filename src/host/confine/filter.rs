@@ -77,7 +77,10 @@ fn by_arguments(needs: &Needs) -> Result<ByArguments, BackendError> {
 
 fn typing() -> Result<Vec<SeccompRule>, BackendError> {
     // The kernel looks at the lower half of a request.
-    calls::TYPING.iter().map(|request| masked(1, u32::MAX.into(), *request as u64)).collect()
+    calls::TYPING
+        .iter()
+        .map(|request| masked(1, u32::MAX.into(), (*request as u32).into()))
+        .collect()
 }
 
 /// Whatever their arguments are.

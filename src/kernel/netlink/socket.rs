@@ -13,6 +13,7 @@ use nix::sys::socket::{MsgFlags, NetlinkAddr, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
 use super::wire::{Attrs, Malformed, Message, Messages, Writer, text};
+use crate::host::confine::without_the_network;
 use crate::kernel::Error;
 
 /// The kernel fills datagrams of a dump up to what the reader offers, at most 32 KiB.
@@ -95,8 +96,21 @@ impl Socket {
         Self::open_on(mnl::Bus::Netfilter)
     }
 
+    /// The same, for a program to inherit that is not trusted. The kernel asks for CAP_NET_ADMIN of
+    /// who sends, and, where no address is named, also of who opened the socket
+    /// (`netlink_ns_capable`, `NETLINK_SKB_DST`). This one's opener did not have it: so nothing
+    /// comes of it if a program that has it takes the socket for its standard output.
+    pub fn open_to_be_inherited() -> Result<Self, Error> {
+        let socket = without_the_network(|| mnl::Socket::new(mnl::Bus::Netfilter));
+        let socket = socket.unwrap_or_else(|why| Err(io::Error::other(why)));
+        Self::prepare(socket.map_err(Error::Open)?)
+    }
+
     pub fn open_on(bus: mnl::Bus) -> Result<Self, Error> {
-        let socket = mnl::Socket::new(bus).map_err(Error::Open)?;
+        Self::prepare(mnl::Socket::new(bus).map_err(Error::Open)?)
+    }
+
+    fn prepare(socket: mnl::Socket) -> Result<Self, Error> {
         let this = Self { socket, buffer: vec![0; RECEIVE], sequence: 0, patience: PATIENCE };
         // mnl has no flag for it. Nothing of portmap's starts a program at the same time.
         fcntl(this.fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))

@@ -8,6 +8,7 @@ use nix::sys::socket::{
 };
 
 use super::*;
+use crate::kernel::held;
 use crate::kernel::netlink::tests::meddle;
 use crate::kernel::nft::abi::{NFTA_GEN_ID, NFTA_TABLE_NAME};
 use crate::kernel::nft::batch::Batch;
@@ -164,6 +165,27 @@ fn who_is_never_silent_is_not_listened_to_for_ever() {
         heard
     });
     assert!(matches!(heard, Err(Error::Silent)), "{heard:?}");
+}
+
+/// A program with all privileges writes there what its caller has it write, as to its standard output.
+#[test]
+fn what_is_written_to_an_inherited_socket_without_meaning_it_is_refused() {
+    in_namespace(|| {
+        let mut socket = Socket::open_to_be_inherited().unwrap();
+        let before = generation(&mut socket).unwrap();
+        let made = batch(&mut socket, libc::NFT_MSG_NEWTABLE);
+        let copy = held::inheritable(socket.fd()).unwrap();
+        nix::unistd::write(&copy, &made).unwrap();
+        let answer = socket.receive(MsgFlags::empty()).unwrap().unwrap();
+        let mut answers = Messages(&socket.buffer[..answer]).map(|m| Answer::read(&m.unwrap()));
+        assert_eq!(answers.next().unwrap().unwrap().errno, libc::EPERM);
+        assert_eq!(generation(&mut socket).unwrap(), before);
+        // Whoever means it may.
+        let made = batch(&mut socket, libc::NFT_MSG_NEWTABLE);
+        let answers = socket.transact(&made).unwrap();
+        assert!(answers.iter().all(|answer| answer.errno == 0), "{answers:?}");
+        assert_eq!(generation(&mut socket).unwrap(), before + 1);
+    });
 }
 
 /// A datagram that does not fit is cut off; of a stranger's, that is no matter.
