@@ -243,13 +243,15 @@ test-memory: build-deps ## run the code that calls C under valgrind (root)
 	@packaging/deps.sh test memory
 	$(SUDO) $(if $(CARGO_TARGET_DIR),env CARGO_TARGET_DIR="$(CARGO_TARGET_DIR)") tests/memory/run
 
-# SUPPLY=all asks for security advisories as well, whose database must be fetched for that.
+# SUPPLY=all asks for security advisories as well: their database is fetched for that, or, with
+# SUPPLY_FLAGS=--offline, the copy that there is has to do.
 supply: SUPPLY ?= licenses bans sources
 supply: ## check licences, sources and duplicates of the dependencies, by deny.toml (writes a record)
 	@command -v cargo-deny >/dev/null || { \
 	  echo "cargo-deny is missing: run \`cargo install --locked cargo-deny\`" >&2; exit 1; }
-	cargo deny --locked check $(SUPPLY)
-	packaging/record.sh supply tool="$$(cargo deny --version)" checks="$(SUPPLY)"
+	cargo deny --locked $(SUPPLY_FLAGS) check $(SUPPLY)
+	packaging/record.sh supply tool="$$(cargo deny --version)" checks="$(SUPPLY)" $(if $(filter all advisories,$(SUPPLY)),\
+	  advisories="$$(git -C "$(or $(CARGO_HOME),$(HOME)/.cargo)"/advisory-dbs/advisory-db-* log -1 --format=%cs)")
 
 clean: ## remove what was built
 	cargo clean

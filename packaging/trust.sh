@@ -150,7 +150,14 @@ dependencies() {
     echo "In the program more than once: $(twice "$linked" | sed 's/^$/none/'). In macros or tests: $(twice "$all" | sed 's/^$/none/')."
     echo
     missing supply && return
-    echo "\`$(field supply tool)\` found nothing to object to ($(field supply checks)), on commit $(field supply commit), by \`make supply\`."
+    echo "\`$(field supply tool)\` found nothing to object to ($(field supply checks)$(advisories)), on commit $(field supply commit), by \`make supply\`."
+}
+
+# As of which day.
+advisories() {
+    local day
+    day=$(field supply advisories)
+    [ -z "$day" ] || echo "; the database of advisories is that of $day"
 }
 
 arm64() {
