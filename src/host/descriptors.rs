@@ -12,6 +12,9 @@ use rustix::io;
 /// What to do where a process may open nothing more (EMFILE).
 pub const HELP_TOO_FEW: &str = "allow more open files: ulimit -n, or LimitNOFILE= of a service";
 
+/// As many are looked at, at most, in all processes together: a machine may have millions.
+pub const DESCRIPTORS_MAX: usize = 500_000;
+
 /// Passes on of each descriptor of a process, which is a directory of /proc, the inode of the socket
 /// that it is; `None` where it is something else, an error where it has gone or may not be looked
 /// at. Nothing of a process that has ended, or that this user may not look into.

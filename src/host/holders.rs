@@ -4,7 +4,8 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::{descriptors, proc};
+use super::descriptors::{self, DESCRIPTORS_MAX};
+use super::proc;
 
 /// A process, as it names itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +31,8 @@ pub fn holders(address: u32) -> Vec<Process> {
 pub fn holders_of_inode(inode: u64) -> Vec<Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut pids: Vec<u32> = pids.filter(|pid| has_open(*pid, inode)).collect();
+    let mut budget = DESCRIPTORS_MAX;
+    let mut pids: Vec<u32> = pids.filter(|pid| has_open(*pid, inode, &mut budget)).collect();
     pids.sort_unstable();
     let process = |pid| Process { pid, name: name(pid) };
     pids.into_iter().map(process).collect()
@@ -60,13 +62,14 @@ pub(super) fn inode(sockets: &str, address: u32) -> Option<u64> {
 }
 
 /// A descriptor may be copied and closed between the listing and the look at it: then once more.
-fn has_open(pid: u32, inode: u64) -> bool {
-    let look = || {
+fn has_open(pid: u32, inode: u64, budget: &mut usize) -> bool {
+    let mut look = || {
         let (mut found, mut missed) = (false, false);
         descriptors::each(Path::new(&format!("/proc/{pid}")), |socket| {
             missed |= socket.is_err();
             found = socket.is_ok_and(|socket| socket.map(u64::from) == Some(inode));
-            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            *budget = budget.saturating_sub(1);
+            if found || *budget == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         (found, missed)
     };

@@ -8,7 +8,8 @@ use std::path::Path;
 use nix::unistd::{Uid, User};
 use rustix::io::Errno;
 
-use super::{descriptors, proc};
+use super::descriptors::{self, DESCRIPTORS_MAX};
+use super::proc;
 use crate::mapping::{Family, Port, Protocol};
 
 /// A socket that waits for clients: a listening one, or one of UDP that is not connected.
@@ -106,9 +107,6 @@ impl Listening {
 fn user_name(uid: u32) -> Option<String> {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
 }
-
-/// Descriptors that are looked at, at most: a machine may have millions.
-const DESCRIPTORS_MAX: usize = 500_000;
 
 /// Who holds the sockets with these inodes. Of several processes the first, which is the parent of
 /// the others unless numbers have begun anew; but the service manager only if there is no other,
