@@ -4,10 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
+/// Those that put no part of a file's name on the command line that they would then execute.
+/// PowerShell does: it takes what is offered as it is.
+const SHELLS: [&str; 4] = ["bash", "elvish", "fish", "zsh"];
+
 #[derive(Debug, Args)]
 pub struct Completions {
-    #[arg(value_enum)]
-    pub shell: clap_complete::Shell,
+    #[arg(value_parser = SHELLS)]
+    pub shell: String,
 }
 
 #[derive(Debug, Args)]

@@ -12,7 +12,7 @@ use clap_complete::env::{CompleteEnv, Shells};
 use clap_complete::{ArgValueCandidates, CompletionCandidate};
 
 use crate::cli::{Cli, Completions};
-use crate::commands::failure::{Failure, Result};
+use crate::commands::failure::Result;
 use crate::history::{self, History};
 use crate::host::confine::{self, Needs};
 use crate::host::environment;
@@ -23,15 +23,9 @@ use crate::ui::{Settings, Ui};
 const VARIABLE: &str = "PORTMAP_COMPLETE";
 
 pub fn run(ui: &Ui, completions: &Completions) -> Result {
-    let shell = completions.shell.to_string();
+    let shell = &completions.shell;
     let shells = Shells::builtins();
-    let completer = shells.completer(&shell).ok_or_else(|| {
-        let known: Vec<_> = shells.names().collect();
-        Failure::refused(
-            format!("no completions for {shell}"),
-            format!("known: {}", known.join(", ")),
-        )
-    })?;
+    let completer = shells.completer(shell).context("find the completions of this shell")?;
     let mut script = Vec::new();
     completer
         .write_registration(VARIABLE, "portmap", "portmap", "portmap", &mut script)
