@@ -64,6 +64,7 @@ fn look_at_everything(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result<
         mapping,
         subject,
         table: condition.table,
+        lost: condition.lost,
         around,
         boot: at_boot(common, condition.boot),
         guard: Guard { pid: condition.guard, is_wanted: System::default().starts_guard() },

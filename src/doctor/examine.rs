@@ -17,7 +17,7 @@ use super::users::{self, Users};
 use super::{machine, state};
 use crate::firewall::Answer as Verdicts;
 use crate::mapping::words::{self, Run, fold};
-use crate::mapping::{Mapping, Port, Protocol, Service};
+use crate::mapping::{Mapping, MappingSet, Port, Protocol, Service};
 
 /// What an examination has come to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -258,8 +258,22 @@ fn not_mapped(facts: &Facts) -> Vec<Finding> {
     if matches!(facts.table, Table::Unseen { .. }) && facts.subject == Subject::Active {
         return Vec::new();
     }
-    let missing = facts.asked.iter().filter(|s| facts.mapping.of(**s).is_empty());
-    missing.map(|service| of_unmapped(*service, facts)).collect()
+    let is_missing = |service: &&Service| {
+        facts.mapping.of(**service).is_empty() && !is_put_back(**service, facts)
+    };
+    facts.asked.iter().filter(is_missing).map(|service| of_unmapped(*service, facts)).collect()
+}
+
+/// Whether the remedy of `not-applied` maps it.
+fn is_put_back(service: Service, facts: &Facts) -> bool {
+    let maps = |mapping: &MappingSet| !mapping.of(service).is_empty();
+    match (&facts.table, facts.subject) {
+        (Table::Absent { lost: Some(_) }, _) => maps(&facts.lost),
+        (Table::Absent { lost: None }, Subject::Active) => {
+            facts.files.mapping.as_ref().is_some_and(maps)
+        }
+        _ => false,
+    }
 }
 
 fn of_unmapped(service: Service, facts: &Facts) -> Finding {
@@ -278,14 +292,27 @@ fn of_unmapped(service: Service, facts: &Facts) -> Finding {
     let severity = if listeners.is_empty() { Severity::Error } else { Severity::Note };
     let suffix = if protocol == Protocol::Tcp { String::new() } else { format!("/{protocol}") };
     let target = example_target(port);
-    Finding::new(Code::NotMapped, severity, format!("{service} is not mapped"))
+    let finding = Finding::new(Code::NotMapped, severity, format!("{service} is not mapped"))
         .of(service)
         .because(why)
-        .command(
+        .listeners(&listeners);
+    match is_alone(facts) {
+        true => finding.command(
             format!("let the application listen on {target} (or any other free port), and map it"),
             format!("sudo portmap apply {port}{suffix}:{target}"),
-        )
-        .listeners(&listeners)
+        ),
+        false => finding.advice(format!(
+            "add `{port}{suffix}: {target}` to the rules file ({target} or whatever port the \
+             application listens on): `portmap apply` removes every mapping that it is not given"
+        )),
+    }
+}
+
+/// Whether a mapping of one port can be applied without the removal of another.
+fn is_alone(facts: &Facts) -> bool {
+    let has_files = facts.files.mapping.as_ref().is_some_and(|rules| !rules.is_empty());
+    let is_lost = matches!(facts.table, Table::Absent { lost: Some(_) });
+    facts.mapping.is_empty() && !is_lost && !has_files && facts.subject == Subject::Active
 }
 
 /// A port that an application may well use: 3000 for 80, 8443 for 443.
@@ -344,4 +371,4 @@ fn nameless(facts: &Facts, mappings: &[&Mapping]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -16,6 +16,9 @@ pub struct Facts {
     pub mapping: MappingSet,
     pub subject: Subject,
     pub table: Table,
+    /// What the generation maps whose table is gone; empty where none is missed, or its text cannot
+    /// be read.
+    pub lost: MappingSet,
     pub around: foresee::Facts,
     pub boot: Boot,
     pub guard: Guard,

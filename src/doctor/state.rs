@@ -196,3 +196,6 @@ fn flushed_by(file: &str, service: &str, guard: Guard) -> Finding {
         .advice(format!("flush only its own tables in {file}, instead of `flush ruleset`"))
         .evidence("file", file)
 }
+
+#[cfg(test)]
+mod tests;

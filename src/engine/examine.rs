@@ -6,17 +6,20 @@ use nix::libc;
 
 use super::error::{Cause, Error, Result};
 use super::foresight;
+use super::session::mapping_of;
 use super::{Engine, Status};
 use crate::doctor::facts::{Boot, Table, Trial};
 use crate::doctor::foresee;
 use crate::kernel::{self, Kernel};
-use crate::mapping::{MappingSet, Point, Service};
+use crate::mapping::{GenerationId, MappingSet, Point, Service};
 
 /// What is active, as far as it can be seen.
 #[derive(Debug, Default)]
 pub struct Condition {
     pub table: Table,
     pub serving: Rc<MappingSet>,
+    /// What was mapped by the generation whose table is gone.
+    pub lost: MappingSet,
     pub boot: Boot,
     /// The process that puts the table back if another program removes it.
     pub guard: Option<u32>,
@@ -54,6 +57,7 @@ impl Condition {
         Self {
             table,
             serving: Rc::clone(status.view.serving()),
+            lost: MappingSet::default(),
             boot: Boot { persisted: status.boot, ..Boot::default() },
             guard: status.guard.map(|guard| guard.pid),
             problems: status.problems.iter().map(ToString::to_string).collect(),
@@ -65,9 +69,19 @@ impl<K: Kernel> Engine<'_, K> {
     /// What is active. That this user may not look, or that the kernel cannot do it, is no failure.
     pub fn condition(&mut self) -> Result<Condition> {
         match self.status() {
-            Ok(status) => Ok(Condition::of_status(&status)),
+            Ok(status) => {
+                let lost = status.lost.map(|number| self.mapping_of(number)).unwrap_or_default();
+                Ok(Condition { lost, ..Condition::of_status(&status) })
+            }
             Err(error) => condition_of(error),
         }
+    }
+
+    /// Empty if it cannot be read: then there is nothing that can be said of it.
+    fn mapping_of(&self, number: GenerationId) -> MappingSet {
+        let history = self.history().ok();
+        let mapping = history.and_then(|history| mapping_of(&history, number.into()).ok());
+        mapping.unwrap_or_default()
     }
 
     /// Who listens, with the names of those on a port that is mapped, a target or asked for.

@@ -51,6 +51,13 @@ fn a_port_that_is_refused_to_an_ordinary_user_is_explained() {
     let _app = host.serve("app", 3000);
     assert_eq!(found(&host, &["8080"]), [""; 0]);
     host.portmap(["doctor", "80x"]).run().fails_with(64);
+    // What is typed because of it removes nothing.
+    let said = host.portmap(["doctor", "81"]).run().fails_with(1);
+    assert!(said.stdout.contains("add `81: 8081` to the rules file"), "{said}");
+    assert!(!said.stdout.contains("sudo portmap apply"), "{said}");
+    host.nft("delete table inet portmap");
+    assert_eq!(found(&host, &["8080"]), ["not-applied"]);
+    assert_eq!(found(&host, &["81"]), ["not-applied", "not-mapped"]);
 }
 
 #[test]

@@ -1,22 +1,20 @@
 //! Each finding where it should be, and absent where it should not.
 
-use std::time::Duration;
-
 use super::*;
-use crate::doctor::facts::{Boot, Files, Guard, Sysctls, Trial};
+use crate::doctor::facts::{Boot, Files, Sysctls};
 use crate::doctor::foresee::{Facts as Around, Firewalls};
 use crate::doctor::tests::{interface, listener, set, table};
 use crate::firewall::expr::{Expr, Translation};
 use crate::firewall::{Family, Hook, Kind, Table as Rules, Unread};
 use crate::host::listeners::{Listener, Listening};
 use crate::host::user::Standing;
-use crate::mapping::{GenerationId, MappingSet};
+use crate::mapping::GenerationId;
 
-fn number(n: u64) -> Option<GenerationId> {
+pub fn number(n: u64) -> Option<GenerationId> {
     GenerationId::new(n)
 }
 
-fn service(port: u16) -> Service {
+pub fn service(port: u16) -> Service {
     Service { protocol: Protocol::Tcp, port: Port::new(port).unwrap() }
 }
 
@@ -26,7 +24,7 @@ fn listening(ports: &[u16]) -> Listening {
 }
 
 /// 80 goes to 3000, where somebody listens; it is applied, recorded, and kept for boot.
-fn healthy() -> Facts {
+pub fn healthy() -> Facts {
     Facts {
         mapping: set("80: 3000"),
         table: Table::Present { serving: number(2), drift: None, trial: None },
@@ -54,7 +52,7 @@ fn healthy() -> Facts {
 
 /// The findings, `SEVERITY CODE` each.
 #[track_caller]
-fn codes(change: impl FnOnce(&mut Facts)) -> Vec<String> {
+pub fn codes(change: impl FnOnce(&mut Facts)) -> Vec<String> {
     let mut facts = healthy();
     change(&mut facts);
     let examination = examine(&facts);
@@ -88,8 +86,14 @@ fn a_port_that_is_not_mapped_is_explained() {
     asked(&mut facts);
     let finding = &examine(&facts).findings[0];
     assert!(finding.detail.contains("EACCES"), "{}", finding.detail);
-    let command = finding.remedy[0].command.as_deref();
-    assert_eq!(command, Some("sudo portmap apply 81:8081"));
+    // What is mapped stays.
+    assert_eq!(finding.remedy[0].command, None);
+    assert!(finding.remedy[0].text.starts_with("add `81: 8081` to the rules file"));
+    (facts.mapping, facts.files.mapping) = (set(""), None);
+    let command = |facts: &Facts| examine(facts).findings[0].remedy[0].command.clone();
+    assert_eq!(command(&facts).as_deref(), Some("sudo portmap apply 81:8081"));
+    facts.subject = Subject::Rules;
+    assert_eq!(command(&facts), None);
     // Where a program listens itself, nothing is wrong; where nobody may look, nothing is claimed.
     let served = |f: &mut Facts| {
         f.asked = vec![service(81)];
@@ -345,81 +349,6 @@ fn a_mapping_for_an_interface_that_is_not_there_serves_nobody() {
     facts.files.mapping = None;
     let path = &examine(&facts).paths[0];
     assert_eq!((path.answer, path.because), (Answer::No, Some(Code::NoSuchInterface)));
-}
-
-#[test]
-fn a_table_that_is_gone_is_told_with_the_way_back() {
-    let gone = |lost| {
-        move |f: &mut Facts| {
-            f.table = Table::Absent { lost };
-            f.mapping = MappingSet::default();
-        }
-    };
-    assert_eq!(codes(gone(number(2))), ["error not-applied"]);
-    assert_eq!(codes(gone(None)), ["error not-applied"], "the rules of the directory are not");
-    let nothing = |f: &mut Facts| {
-        gone(None)(f);
-        f.files.mapping = None;
-    };
-    assert_eq!(codes(nothing), [""; 0]);
-}
-
-#[test]
-fn drift_and_trials_are_told() {
-    let table = |drift: Option<&str>, left: Option<u64>| {
-        let trial = left.map(|left| Trial { number: number(3), left: Duration::from_secs(left) });
-        let drift = drift.map(str::to_owned);
-        codes(|f| f.table = Table::Present { serving: number(2), drift, trial })
-    };
-    assert_eq!(table(None, None), [""; 0]);
-    assert_eq!(table(Some("a rule"), None), ["error drifted"]);
-    assert_eq!(table(None, Some(30)), ["warning on-trial"]);
-    assert_eq!(table(None, Some(0)), [""; 0], "its time is up");
-}
-
-#[test]
-fn what_a_reboot_brings_is_compared_with_what_is_active() {
-    assert_eq!(codes(|f| f.boot.persisted = None), ["note not-persisted"]);
-    assert_eq!(codes(|f| f.boot.persisted = number(1)), ["warning boot-differs"]);
-    let missing = || Some(("it is not enabled".to_owned(), "enable it".to_owned()));
-    assert_eq!(codes(|f| f.boot.missing = missing()), ["warning boot-unit"]);
-    let applies = |f: &mut Facts| {
-        let persisted = None;
-        f.boot = Boot { persisted, applies: true, missing: missing(), ..Boot::default() };
-    };
-    assert_eq!(codes(applies), [""; 0], "boot applies the files");
-    let flushers = vec![("/etc/nftables.conf".to_owned(), "nftables.service".to_owned())];
-    let flushed = |f: &mut Facts| f.boot.flushers = flushers.clone();
-    assert_eq!(codes(flushed), ["warning will-be-flushed"]);
-    let guarded = |f: &mut Facts| (flushed(f), f.guard.pid = Some(7)).0;
-    assert_eq!(codes(guarded), ["note will-be-flushed"]);
-    // What would be is not active.
-    assert_eq!(codes(|f| (f.subject, f.boot.persisted) = (Subject::Rules, None)), [""; 0]);
-}
-
-#[test]
-fn a_guard_that_should_run_and_does_not_is_missed() {
-    assert_eq!(codes(|f| f.guard.is_wanted = true), ["warning guard-down"]);
-    assert_eq!(codes(|f| f.guard = Guard { pid: Some(7), is_wanted: true }), [""; 0]);
-    let advice = |guard| {
-        let mut facts = healthy();
-        (facts.table, facts.guard) = (Table::Absent { lost: number(2) }, guard);
-        facts.mapping = set("");
-        let examination = examine(&facts);
-        let gone = examination.findings.iter().find(|f| f.code == Code::NotApplied).unwrap();
-        gone.remedy.iter().map(|remedy| remedy.text.clone()).collect::<Vec<_>>().join("; ")
-    };
-    assert!(advice(Guard::default()).contains("enable --now portmap-nft-guard"));
-    assert!(advice(Guard { pid: Some(7), is_wanted: true }).contains("process 7 guards"));
-}
-
-#[test]
-fn rules_files_are_compared_with_what_is_active() {
-    let other = codes(|f| f.files.mapping = Some(set("80: 3001")));
-    assert_eq!(other, ["warning files-disagree"]);
-    assert_eq!(codes(|f| f.files.mapping = None), [""; 0]);
-    let distrust = vec![("others may write the file".to_owned(), None)];
-    assert_eq!(codes(|f| f.files.distrust = distrust), ["error file-trust"]);
 }
 
 #[test]
