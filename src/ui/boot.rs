@@ -126,13 +126,20 @@ pub(super) fn remarks(status: &Status) -> Vec<Remark> {
         Some(_) => "portmap confirm --persist",
         None => "portmap persist",
     };
+    // Not where a mapping is missed: that one is to come back.
+    let is_cleared = status.lost.is_none() && status.view.serving().is_empty();
     let say = match &next.brings {
+        Brings::Nothing if is_cleared => return Vec::new(),
         Brings::Nothing if serves => format!("not restored at boot; run `{persist}` to enable"),
         // What is wrong with the pointer is among the problems.
         Brings::Nothing | Brings::Unknown => return Vec::new(),
         Brings::Generation { by, .. } if next.is_same == Some(true) => {
             format!("boot restores it ({by})")
         }
+        Brings::Generation { number, by, .. } if is_cleared => format!(
+            "boot restores generation {number} ({by}); `portmap persist --off` makes it restore \
+             nothing"
+        ),
         Brings::Generation { number, is_empty: true, by } => format!(
             "boot restores generation {number}, the empty mapping ({by}); `{persist}` makes \
              it restore this one"
