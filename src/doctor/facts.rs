@@ -70,6 +70,10 @@ pub struct Trial {
 pub struct Boot {
     /// The generation that is restored.
     pub persisted: Option<GenerationId>,
+    /// Whether it maps what is active; `None` if that cannot be told.
+    pub is_same: Option<bool>,
+    /// Whether it maps nothing.
+    pub is_empty: bool,
     /// Whether boot applies the rules files, whatever is persisted.
     pub applies: bool,
     /// Why nothing will restore it, and what to do.

@@ -136,43 +136,63 @@ fn file_trust(files: &Files) -> Vec<Finding> {
 }
 
 fn boot(facts: &Facts) -> Vec<Finding> {
-    let Table::Present { serving, trial: None, .. } = &facts.table else { return Vec::new() };
-    let Boot { persisted, applies, missing, flushers } = &facts.boot;
+    let serving = match &facts.table {
+        Table::Present { serving, trial: None, .. } => *serving,
+        // Nothing is to be mapped.
+        Table::Absent { lost: None } => None,
+        _ => return Vec::new(),
+    };
+    let Boot { persisted, is_same, is_empty, applies, missing, flushers } = &facts.boot;
+    let is_mapped = !facts.mapping.is_empty();
     let mut findings = Vec::new();
-    match (persisted, serving) {
-        _ if facts.mapping.is_empty() || *applies => {}
-        (None, _) => findings.push(
-            Finding::new(Code::NotPersisted, Severity::Note, "a reboot removes the mapping")
-                .because("no generation is kept for boot")
-                .command("restore it after a reboot", "sudo portmap persist"),
-        ),
-        (Some(boot), Some(serving)) if boot == serving => {}
-        (Some(boot), serving) => {
-            let serving = serving.map_or("none of the history".to_owned(), |n| n.to_string());
-            findings.push(
-                Finding::new(
-                    Code::BootDiffers,
-                    Severity::Warning,
-                    format!("boot restores generation {boot}, not the active one"),
-                )
-                .because(format!("the active generation is {serving}"))
-                .command("restore the active one", "sudo portmap persist")
-                .command("see what differs", format!("sudo portmap show {boot}"))
-                .evidence("boot", boot.to_string()),
-            );
+    match (persisted, missing) {
+        _ if *applies => {}
+        (None, _) if is_mapped => findings.push(not_persisted("no generation is kept for boot")),
+        (None, _) => {}
+        (Some(_), Some(missing)) if !is_empty => findings.push(boot_unit(missing)),
+        (Some(_), Some(_)) if is_mapped => {
+            findings.push(not_persisted("the generation that is kept for boot is the empty one"));
         }
+        (Some(_), Some(_)) => {}
+        (Some(_), None) if *is_same == Some(true) => {}
+        (Some(boot), None) if is_mapped => findings.push(boot_differs(*boot, serving)),
+        (Some(boot), None) => findings.push(boot_brings_back(*boot)),
     }
-    if let (Some(_), Some((why, help)), false) = (persisted, missing, applies) {
-        let summary = format!("boot restores nothing: {why}");
-        findings.push(
-            Finding::new(Code::BootUnit, Severity::Warning, summary)
-                .because("a generation is kept for boot, and nothing will load it")
-                .advice(help.clone()),
-        );
-    }
-    let flushed = flushers.iter().filter(|_| !facts.mapping.is_empty());
+    let flushed = flushers.iter().filter(|_| is_mapped);
     findings.extend(flushed.map(|(file, service)| flushed_by(file, service, facts.guard)));
     findings
+}
+
+fn not_persisted(why: &str) -> Finding {
+    Finding::new(Code::NotPersisted, Severity::Note, "a reboot removes the mapping")
+        .because(why)
+        .command("restore it after a reboot", "sudo portmap persist")
+}
+
+fn boot_unit((why, help): &(String, String)) -> Finding {
+    Finding::new(Code::BootUnit, Severity::Warning, format!("boot restores nothing: {why}"))
+        .because("a generation is kept for boot, and nothing will load it")
+        .advice(help.clone())
+}
+
+fn boot_differs(boot: GenerationId, serving: Option<GenerationId>) -> Finding {
+    let serving = serving.map_or("none of the history".to_owned(), |n| n.to_string());
+    let summary = format!("boot restores another mapping than the active one: generation {boot}");
+    Finding::new(Code::BootDiffers, Severity::Warning, summary)
+        .because(format!("the active generation is {serving}"))
+        .command("restore the active one", "sudo portmap persist")
+        .command("see what differs", format!("sudo portmap show {boot}"))
+        .evidence("boot", boot.to_string())
+}
+
+/// Where nothing is mapped.
+fn boot_brings_back(boot: GenerationId) -> Finding {
+    let summary = format!("nothing is mapped, but boot restores generation {boot}");
+    Finding::new(Code::BootDiffers, Severity::Warning, summary)
+        .because("the mapping that was removed comes back with the next boot")
+        .command("restore nothing at boot", "sudo portmap persist --off")
+        .command("see what would be mapped", format!("sudo portmap show {boot}"))
+        .evidence("boot", boot.to_string())
 }
 
 fn flushed_by(file: &str, service: &str, guard: Guard) -> Finding {

@@ -6,6 +6,7 @@ use nix::libc;
 
 use super::error::{Cause, Error, Result};
 use super::foresight;
+use super::next_boot::Brings;
 use super::session::mapping_of;
 use super::{Engine, Status};
 use crate::doctor::facts::{Boot, Table, Trial};
@@ -58,7 +59,7 @@ impl Condition {
             table,
             serving: Rc::clone(status.view.serving()),
             lost: MappingSet::default(),
-            boot: Boot { persisted: status.boot, ..Boot::default() },
+            boot: boot_of(status),
             guard: status.guard.map(|guard| guard.pid),
             problems: status.problems.iter().map(ToString::to_string).collect(),
         }
@@ -92,6 +93,17 @@ impl<K: Kernel> Engine<'_, K> {
         foresight::name(&mut facts, &ports);
         facts
     }
+}
+
+/// What of the next boot the history and the kernel tell.
+fn boot_of(status: &Status) -> Boot {
+    let brings = status.next_boot.as_ref().map(|next| (&next.brings, next.is_same));
+    let (is_same, is_empty) = match brings {
+        Some((Brings::Generation { is_empty, .. }, is_same)) => (is_same, *is_empty),
+        Some((Brings::NotRestored { is_empty, .. }, _)) => (None, *is_empty),
+        _ => (None, false),
+    };
+    Boot { persisted: status.boot, is_same, is_empty, ..Boot::default() }
 }
 
 fn condition_of(error: Error) -> Result<Condition> {

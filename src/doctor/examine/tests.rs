@@ -34,7 +34,7 @@ pub fn healthy() -> Facts {
             firewalls: Firewalls { indexes: [("eth0".into(), 2)].into(), ..Firewalls::default() },
             ..Around::default()
         },
-        boot: Boot { persisted: number(2), ..Boot::default() },
+        boot: Boot { persisted: number(2), is_same: Some(true), ..Boot::default() },
         files: Files {
             directory: "/etc/portmap".into(),
             mapping: Some(set("80: 3000")),

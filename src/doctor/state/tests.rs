@@ -57,9 +57,15 @@ fn drift_and_trials_are_told() {
 #[test]
 fn what_a_reboot_brings_is_compared_with_what_is_active() {
     assert_eq!(codes(|f| f.boot.persisted = None), ["note not-persisted"]);
-    assert_eq!(codes(|f| f.boot.persisted = number(1)), ["warning boot-differs"]);
+    assert_eq!(codes(|f| f.boot.persisted = number(1)), [""; 0], "the same mapping");
+    assert_eq!(codes(|f| f.boot.is_same = Some(false)), ["warning boot-differs"]);
+    assert_eq!(codes(|f| f.boot.is_same = None), ["warning boot-differs"], "not in the history");
     let missing = || Some(("it is not enabled".to_owned(), "enable it".to_owned()));
     assert_eq!(codes(|f| f.boot.missing = missing()), ["warning boot-unit"]);
+    let nothing = |f: &mut Facts| (f.boot.missing, f.boot.is_same) = (missing(), Some(false));
+    assert_eq!(codes(nothing), ["warning boot-unit"], "nothing else is restored either");
+    let empty = |f: &mut Facts| (nothing(f), f.boot.is_empty = true).0;
+    assert_eq!(codes(empty), ["note not-persisted"]);
     let applies = |f: &mut Facts| {
         let persisted = None;
         f.boot = Boot { persisted, applies: true, missing: missing(), ..Boot::default() };
@@ -70,6 +76,15 @@ fn what_a_reboot_brings_is_compared_with_what_is_active() {
     assert_eq!(codes(flushed), ["warning will-be-flushed"]);
     let guarded = |f: &mut Facts| (flushed(f), f.guard.pid = Some(7)).0;
     assert_eq!(codes(guarded), ["note will-be-flushed"]);
+    let cleared = |f: &mut Facts| {
+        (f.table, f.mapping) = (Table::Absent { lost: None }, set(""));
+        (f.files.mapping, f.boot.is_same) = (None, Some(false));
+    };
+    assert_eq!(codes(cleared), ["warning boot-differs"]);
+    let mut facts = healthy();
+    cleared(&mut facts);
+    let command = examine(&facts).findings[0].remedy[0].command.clone();
+    assert_eq!(command.as_deref(), Some("sudo portmap persist --off"));
     // What would be is not active.
     assert_eq!(codes(|f| (f.subject, f.boot.persisted) = (Subject::Rules, None)), [""; 0]);
 }

@@ -47,6 +47,33 @@ fn a_mapping_that_nothing_restores_is_told() {
     assert_eq!(at_boot(&host), ["boot-unit"]);
 }
 
+/// `status` and `doctor` compare mappings, not the numbers of generations.
+#[test]
+fn what_boot_restores_is_told_alike_by_all_commands() {
+    let host = Namespace::new().that_boots();
+    let _app = host.serve("app", 3000);
+    let said = || host.portmap(["status"]).run().succeeds().stdout;
+    let is_sound = |code| host.portmap(["status", "--check"]).run().fails_with(code);
+    host.portmap(["apply", "--persist", "80:3000"]).run().succeeds();
+    host.portmap(["apply", "81:3000"]).run().succeeds();
+    is_sound(1);
+    assert_eq!(at_boot(&host), ["boot-differs"]);
+    assert!(said().contains("`portmap persist` makes it restore this one"));
+    host.portmap(["rollback"]).run().succeeds();
+    is_sound(0);
+    assert_eq!(at_boot(&host), [""; 0]);
+
+    // What is advised for an empty mapping is not to persist that.
+    host.portmap(["clear"]).run().succeeds();
+    is_sound(1);
+    assert_eq!(at_boot(&host), ["boot-differs"]);
+    assert!(said().contains("`portmap persist --off` makes it restore nothing"), "{}", said());
+    host.portmap(["persist", "--off"]).run().succeeds();
+    is_sound(0);
+    assert_eq!(at_boot(&host), [""; 0]);
+    assert!(!said().contains("boot"), "{}", said());
+}
+
 #[test]
 fn a_service_that_flushes_is_told_with_what_it_does() {
     let host = Namespace::new().that_boots();
