@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread;
 use std::time::Instant;
 
@@ -12,9 +12,9 @@ use crate::commands::engine;
 use crate::commands::failure::{Failure, Result};
 use crate::commands::services;
 use crate::doctor::examine::Examination;
-use crate::host::probe::{self, Attempt, Kept};
+use crate::host::probe::{self, Kept};
 use crate::kernel::firewall;
-use crate::kernel::outside::Outside;
+use crate::kernel::outside::{Outside, OutsideError};
 use crate::kernel::trace::{Tracer, chart};
 use crate::mapping::{MappingSet, Protocol, Service};
 use crate::story::probe::{Got, Path, Probed, Side};
@@ -22,6 +22,7 @@ use crate::story::{Chart, Origin, Story, Teller};
 use crate::ui::Ui;
 use crate::ui::probe::{Plan, Result as Tried};
 use anyhow::Context;
+use ipnet::IpNet;
 
 /// Paths tried, at most: as many connections are followed at once.
 const PATHS_MAX: usize = 96;
@@ -46,24 +47,24 @@ pub fn run(
     let networks = probe::unused_networks().context("look for unused networks")?;
     let own = probe::own_addresses().context("read this host's addresses")?;
     let (paths, unsure) = paths(&services, &mapping, &own);
+    let left_out = paths.len().saturating_sub(PATHS_MAX);
+    let paths = &paths[..paths.len() - left_out];
+    let outside = addresses(paths);
     let plan = Plan {
         services: &services,
         networks: &networks,
-        paths: paths.len().min(PATHS_MAX),
-        left_out: paths.len().saturating_sub(PATHS_MAX),
+        paths: paths.len(),
+        has_outside: !outside.is_empty(),
+        left_out,
     };
     if !may_connect(ui, agreed, &plan)? {
+        ui.say("nothing was tried: the probe was not agreed to")?;
         return Ok(false);
     }
-    let paths = &paths[..plan.paths];
     let mut tracer = Tracer::open(&services)?;
-    let mut outside_error = None;
-    let outside = match Outside::open(&networks, &addresses(paths)) {
-        Ok(outside) => Some(outside),
-        Err(error) => {
-            outside_error = Some((error.to_string(), error.help()));
-            None
-        }
+    let (outside, outside_error) = match open(&networks, &outside) {
+        Ok(outside) => (outside, None),
+        Err(error) => (None, Some((error.to_string(), error.help()))),
     };
     let tried = ui.timed("connect", || connect(paths, outside));
     let tried = explain(&mut tracer, tried, &mapping)?;
@@ -117,6 +118,14 @@ fn paths(services: &[Service], mapping: &MappingSet, own: &[IpAddr]) -> (Vec<Pat
     (paths, unsure)
 }
 
+/// Who connects from outside, if anybody is to.
+fn open(networks: &[IpNet], own: &[IpAddr]) -> std::result::Result<Option<Outside>, OutsideError> {
+    match own.is_empty() {
+        true => Ok(None),
+        false => Outside::open(networks, own).map(Some),
+    }
+}
+
 /// Those that are tried from outside.
 fn addresses(paths: &[Path]) -> Vec<IpAddr> {
     let outside = paths.iter().filter(|path| path.side == Side::Outside);
@@ -124,21 +133,41 @@ fn addresses(paths: &[Path]) -> Vec<IpAddr> {
     addresses.into_iter().collect()
 }
 
-type Tries = Vec<(Path, Attempt, Got)>;
+/// A path, our own end of the connection, if there was one, and what the client got.
+type Try = (Path, Option<SocketAddr>, Got);
 
-/// Tries all paths at the same time. The other namespace ends with this.
-fn connect(paths: &[Path], outside: Option<Outside>) -> Tries {
+/// Tries all paths at the same time, and those once more, one after the other, whose connection the
+/// program did not take: it may serve one client at a time. The other namespace ends with this.
+fn connect(paths: &[Path], outside: Option<Outside>) -> Vec<Try> {
+    let mut tries = at_once(paths, outside.as_ref());
+    // Whose program takes none that comes alone either.
+    let mut idle = BTreeSet::new();
+    for one in tries.iter_mut().filter(|(_, _, got)| *got == Got::NotTaken) {
+        let path = one.0;
+        if idle.contains(&(path.service, path.side)) {
+            continue;
+        }
+        *one = at_once(&[path], outside.as_ref()).pop().unwrap_or_else(|| one.clone());
+        if one.2 == Got::NotTaken {
+            idle.insert((path.service, path.side));
+        }
+    }
+    tries
+}
+
+/// All connections are closed at the end.
+fn at_once(paths: &[Path], outside: Option<&Outside>) -> Vec<Try> {
     let of = |side| -> Vec<Path> { paths.iter().filter(|p| p.side == side).copied().collect() };
-    let targets = |paths: &[Path]| -> Vec<(Protocol, std::net::SocketAddr)> {
+    let targets = |paths: &[Path]| -> Vec<(Protocol, SocketAddr)> {
         paths.iter().map(|path| (path.service.protocol, path.to())).collect()
     };
     let (here, mut there) = (of(Side::Here), of(Side::Outside));
-    there.retain(|path| outside.as_ref().is_some_and(|o| o.reaches(path.address)));
+    there.retain(|path| outside.is_some_and(|o| o.reaches(path.address)));
     let (from_here, from_there) = (targets(&here), targets(&there));
     let (mut attempts, others) = thread::scope(|scope| {
         let local = || probe::attempt_all(&from_here);
         let thread = thread::Builder::new().spawn_scoped(scope, local);
-        let others = outside.as_ref().and_then(|o| o.run(move || probe::attempt_all(&from_there)));
+        let others = outside.and_then(|o| o.run(move || probe::attempt_all(&from_there)));
         // A machine may have no thread to spare.
         let local = thread.map_or_else(|_| local(), |thread| thread.join().unwrap_or_default());
         (local, others.unwrap_or_default())
@@ -151,7 +180,7 @@ fn connect(paths: &[Path], outside: Option<Outside>) -> Tries {
         .zip(looks)
         .map(|((path, attempt), (taken, kept))| {
             let got = got(&attempt.got, taken, kept);
-            (path, attempt, got)
+            (path, attempt.client, got)
         })
         .collect()
 }
@@ -170,7 +199,7 @@ fn got(got: &probe::Got, taken: Option<bool>, kept: Option<Kept>) -> Got {
 }
 
 /// Finds the story of each attempt.
-fn explain(tracer: &mut Tracer, tries: Tries, mapping: &MappingSet) -> Result<Vec<Tried>> {
+fn explain(tracer: &mut Tracer, tries: Vec<Try>, mapping: &MappingSet) -> Result<Vec<Tried>> {
     let mut teller = Teller::new(tracer.table());
     let now = Instant::now();
     for event in tracer.listen()?.events {
@@ -186,8 +215,8 @@ fn explain(tracer: &mut Tracer, tries: Tries, mapping: &MappingSet) -> Result<Ve
     // Without the text of its rules a story can be told all the same.
     let rules = firewall::read().ok();
     let mut tried = Vec::new();
-    for (path, attempt, got) in tries {
-        let port = attempt.client.map_or(0, |client| client.port());
+    for (path, client, got) in tries {
+        let port = client.map_or(0, |client| client.port());
         let key = (path.service.protocol, path.side, path.to(), port);
         let story = stories.remove(&key);
         let chart = match &story {

@@ -26,6 +26,8 @@ pub struct Plan<'a> {
     /// For the client outside.
     pub networks: &'a [IpNet],
     pub paths: usize,
+    /// Whether some of them are tried from outside.
+    pub has_outside: bool,
     /// Paths beyond those that are tried at once.
     pub left_out: usize,
 }
@@ -80,16 +82,24 @@ struct Expected {
 impl Ui {
     pub fn probe_plan(&self, plan: &Plan<'_>) -> Done<()> {
         let Plan { services, networks, paths, .. } = plan;
-        let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
+        let from = match plan.has_outside {
+            true => {
+                let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
+                format!(
+                    "from this machine, and from a network namespace of its own with {}, joined by \
+                     the interface {}",
+                    networks.join(" and "),
+                    crate::kernel::outside::INTERFACE,
+                )
+            }
+            false => "all from this machine".to_owned(),
+        };
         self.gap()?;
         self.say(format_args!(
-            "This makes {paths} real connections to {}: from this machine, and from a network \
-             namespace of its own with {}, joined by the interface {}. A program that answers will \
-             see them, and they are closed without a word. A table marks them, so that the kernel \
-             tells what becomes of them. All of it goes when this command ends.",
+            "This makes {paths} real connections to {}: {from}. A program that answers will see \
+             them, and they are closed without sending any data. A table marks them, so that the \
+             kernel tells what becomes of them. All of it is removed when this command ends.",
             words::services(services),
-            networks.join(" and "),
-            crate::kernel::outside::INTERFACE,
         ))?;
         self.gap()
     }
@@ -179,7 +189,7 @@ impl Ui {
     ) {
         if let Some((error, help)) = outside_error {
             self.warn(format_args!("no client outside was tried: {error}; {help}"));
-        } else {
+        } else if plan.has_outside {
             self.note(format_args!(
                 "the client outside arrives by the interface {} and with an address for \
                  documentation: rules that ask for another interface or source, and whatever lies \
@@ -255,7 +265,7 @@ fn summary(tried: &Result) -> String {
     match got {
         Got::Answered => format!("answered by {by}"),
         Got::Closed => format!("answered by {by}, and closed at once"),
-        Got::NotTaken => format!("accepted by the kernel, but {by} does not take it"),
+        Got::NotTaken => format!("accepted by the kernel, but {by} has not taken it"),
         Got::Reset => format!("reset by {by} after it was accepted"),
         Got::Failed(error) => format!("not tried: {error}"),
         Got::Refused => why.unwrap_or_else(|| "refused".to_owned()),
@@ -269,7 +279,11 @@ fn help(tried: &Result) -> Option<String> {
         return None;
     }
     if tried.probed.got == Got::NotTaken {
-        return Some("look at the program: it listens, and does not accept connections".to_owned());
+        return Some(
+            "look at the program: it listens, but has not accepted the connection at once; one \
+             that serves one client at a time may be busy with another"
+                .to_owned(),
+        );
     }
     tried.probed.story.as_ref()?.advice(&tried.chart)
 }

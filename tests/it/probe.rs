@@ -1,7 +1,9 @@
 //! The probe: real connections from here and from a client that it makes itself.
 
+use std::io::Read;
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::thread;
 
 use serde_json::Value;
 
@@ -136,10 +138,33 @@ fn programs_that_answer_only_some_are_told_apart() {
     // Only the paths for which the mapping is meant.
     let (paths, document) = host.probe(&["81"], 1);
     assert_eq!(paths, ["outside 192.0.2.1: not-taken"]);
-    assert!(summary(&document, "outside", "192.0.2.1").contains("does not take it"));
+    assert!(summary(&document, "outside", "192.0.2.1").contains("has not taken it"));
 
     let (paths, _) = host.probe(&["53/udp"], 0);
     assert!(paths.iter().all(|path| path.ends_with(": answered")), "{paths:?}");
+}
+
+/// The others wait in its queue while it is busy with one.
+#[test]
+fn a_program_that_serves_one_client_at_a_time_is_found_healthy() {
+    let world = World::new();
+    let host = &world.host;
+    let listener = host.run(|| TcpListener::bind("[::]:3000").unwrap());
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let _ = client.unwrap().read(&mut [0]);
+        }
+    });
+    host.apply("ports: { 80: 3000, 81: { to: 3000, scope: local } }");
+    let (paths, document) = host.probe(&[], 0);
+    assert_eq!(paths.len(), 10);
+    assert!(paths.iter().all(|path| path.ends_with(": answered")), "{document}");
+    let said = host.portmap(["doctor", "--probe", "--yes", "80"]).run().succeeds();
+    assert!(said.stdout.contains("from a network namespace of its own"), "{said}");
+    // Nobody is tried from outside where the mapping is for nobody there.
+    let said = host.portmap(["doctor", "--probe", "--yes", "81"]).run().succeeds();
+    assert!(said.stdout.contains("all from this machine"), "{said}");
+    assert!(!said.stderr.contains("the client outside"), "{said}");
 }
 
 #[test]
@@ -153,6 +178,7 @@ fn it_asks_first_and_says_what_it_cannot_show() {
     let mut terminal = host.portmap(["doctor", "--probe"]).at_terminal();
     terminal.shows("Connect? [y/N]");
     terminal.press("n\n");
+    terminal.shows("nothing was tried");
     assert_eq!(terminal.ends().0, Some(1));
     let outcome = host.portmap(["doctor", "--probe", "--yes"]).run().succeeds();
     outcome.says("80/tcp: some mappings are for interfaces or sources that a probe does not have");
