@@ -184,7 +184,12 @@ impl Check<'_> {
         }
         let end = next.mapping.to;
         let message = format!("{service} is mapped to {to}, which is mapped to {end} itself");
+        let ports = self.entries[candidate.entry as usize].ports;
         let help = match end.port() == service.port {
+            _ if ports.span() > 0 => {
+                "a connection is translated once: choose a target range that no entry maps"
+                    .to_owned()
+            }
             true => "a target cannot be mapped itself: choose one that no entry maps".to_owned(),
             false => format!(
                 "a connection is translated once: write `{end}` here if that is meant, otherwise \

@@ -187,7 +187,9 @@ pub(super) fn comment(text: &str) -> Result<Comment, Complaint> {
         Complaint::new(why.to_string()).help(match why {
             InvalidComment::Empty => "leave it out",
             InvalidComment::TooLong(_) => "shorten it",
-            InvalidComment::Quote => "use single quotes",
+            InvalidComment::Quote => {
+                "leave the double quotes out, or write `'` in their place inside the text"
+            }
             InvalidComment::Control => "write it on one line",
         })
     })
@@ -225,9 +227,8 @@ fn named_user(name: UserName, names: Names) -> Result<User, Complaint> {
     let number = "write the number of the user, as in `user: 33`";
     match (names.users)(&name) {
         Ok(Some(uid)) => Ok(User { uid, name: Some(name) }),
-        Ok(None) => Err(Complaint::new(format!("there is no user {}", quoted(&name))).help(
-            "`getent passwd` lists the users; one that is still to come has to be made first",
-        )),
+        Ok(None) => Err(Complaint::new(format!("there is no user {}", quoted(&name)))
+            .help("`getent passwd` lists the users; create the user first")),
         Err(why) => Err(Complaint::new(format!("look up the user {}: {why}", quoted(&name)))
             .help(format!("try again, or {number}"))),
     }
