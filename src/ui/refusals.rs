@@ -40,21 +40,22 @@ impl Refusals {
     }
 }
 
-/// `80/tcp: 3 answers of another user than www-data were dropped`, for whatever was stopped at all.
+/// `80/tcp: 3 answers of users who may not answer were dropped`, for whatever was stopped at all. Not
+/// by name: the count goes on where the mapping gets another user.
 pub fn sentences(observed: &Observed, layer: Layer, serving: &MappingSet) -> Vec<String> {
     let (mut dropped, mut refused) = (BTreeMap::new(), BTreeMap::new());
     for m in serving {
         let Refusals { dropped_answers, refused_directly } = Refusals::of(observed, layer, m);
-        if let (Some(Some(count @ 1..)), Some(user)) = (dropped_answers, &m.user) {
-            dropped.insert((m.service, m.to), (user, count));
+        if let Some(Some(count @ 1..)) = dropped_answers {
+            dropped.insert((m.service, m.to), count);
         }
         if let Some(Some(count @ 1..)) = refused_directly {
             refused.insert(target(m), count);
         }
     }
-    let dropped = dropped.into_iter().map(|((service, _), (user, count))| {
+    let dropped = dropped.into_iter().map(|((service, _), count)| {
         let (answers, were) = if count == 1 { ("answer", "was") } else { ("answers", "were") };
-        format!("{service}: {count} {answers} of another user than {user} {were} dropped")
+        format!("{service}: {count} {answers} of users who may not answer {were} dropped")
     });
     let refused = refused.into_iter().map(|(target, count)| {
         let (attempts, were) = if count == 1 { ("attempt", "was") } else { ("attempts", "were") };
