@@ -21,6 +21,7 @@ pub use change::{Apply, Clear, Confirm, Rollback};
 pub use common::Common;
 pub use guard::Guard;
 pub use history::HistoryArgs;
+use input::STRICT_ON_HOST;
 pub use input::{Input, Plan, Render, Script};
 pub use inspect::{Doctor, Show, Status, Trace};
 pub use pages::{Completions, Man};
@@ -86,6 +87,7 @@ Examples:
     /// Show what apply would change: `+` added, `-` removed, `~` changed.
     #[command(
         visible_alias = "diff",
+        mut_arg("strict", |strict| strict.help(STRICT_ON_HOST)),
         after_help = "\
 Examples:
   sudo portmap plan rules.yaml
@@ -94,20 +96,33 @@ Examples:
     )]
     Plan(Plan),
     /// Make the kernel match the rules files, in one transaction.
-    #[command(after_help = "\
+    ///
+    /// Mappings that are active and not named are removed. Nothing is changed if a file has an
+    /// error.
+    ///
+    /// With `--confirm`, the new mapping is on trial. On a terminal, `apply` waits: Enter keeps the
+    /// new mapping, Ctrl-C reverts it, and the exit code is 1 if it was not kept. Elsewhere it
+    /// returns at once; keep the mapping with `portmap confirm`, or end the trial with `portmap
+    /// rollback`. During a trial no other mapping can be applied. `--confirm` cannot be used with
+    /// `--persist`: use `portmap confirm --persist`.
+    #[command(
+        mut_arg("strict", |strict| strict.help(STRICT_ON_HOST)),
+        after_help = "\
 Examples:
   sudo portmap apply rules.yaml
   sudo portmap apply --dry-run rules.yaml
   sudo portmap apply --persist --message 'new web app' rules.yaml
   sudo portmap apply --confirm 60s rules.yaml    reverted automatically unless confirmed
   sudo portmap apply                             the files in /etc/portmap
-  generate-rules | sudo portmap apply -")]
+  generate-rules | sudo portmap apply -"
+    )]
     Apply(Apply),
     /// Show what is active, who listens at each target, and counters.
     ///
     /// LISTENER is the program that listens at the target: `nobody` if there is none, `?` if it
     /// cannot be seen. CONNECTIONS counts the new connections that were translated, whether they
-    /// were answered or not.
+    /// were answered or not; `-` where more than 4,096 ports are mapped, which the kernel does not
+    /// count.
     #[command(
         alias = "list",
         after_help = "\
@@ -149,14 +164,14 @@ connections, and is removed with the command, however that ends.")]
     /// The mapping is beside that of the files, takes precedence over it, and is gone as soon as
     /// the command and all that it has started have ended, however they end. No process of
     /// portmap's stays: signals and the exit status are the command's own. The command runs without
-    /// privileges: through sudo as the user who called it. With `--user root` it runs as root, and
-    /// keeps the privileges that portmap was given.
+    /// privileges: as the user who called sudo, or as that of `--user`. With `--user root` it runs as
+    /// root, and keeps the privileges that portmap was given.
     ///
     /// The kernel ties the mapping to a socket that the command and its children inherit, as a
     /// descriptor with a number of 100 or more, and that is of no use without CAP_NET_ADMIN. A
     /// command that closes the descriptors it does not know ends the mapping. Connections through
-    /// it lose their translation when it goes, and UDP clients that never stop sending come to the
-    /// mapping from before only after connection tracking has forgotten them.
+    /// it lose their translation when it goes, and UDP clients that never stop sending reach the
+    /// previous mapping only after their conntrack entry has expired.
     ///
     /// Linux before 5.12 cannot tie a mapping to a socket. There a process of portmap's waits beside
     /// the command and removes the mapping at the end, and `run` says so. If that process is killed,

@@ -21,7 +21,7 @@ pub struct Apply {
     /// Restore the mapping after a reboot.
     #[arg(long)]
     pub persist: bool,
-    /// Apply for TIME (1s to 24h), then revert automatically unless confirmed.
+    /// Apply for TIME (1s to 24h, as in 60s or 5m), then revert automatically unless confirmed.
     #[arg(long, value_name = "TIME", value_parser = parse_trial_time)]
     pub confirm: Option<Duration>,
     /// Reason, recorded in the history.

@@ -17,7 +17,8 @@ pub struct Common {
     /// The same as `--output json`.
     #[arg(long, global = true, hide = true)]
     pub json: bool,
-    /// Print only errors, and what was asked for.
+    /// Print only the requested output and errors: no notes, no confirmations, and no warnings about
+    /// the rules.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Print each step, and how long it takes.
@@ -37,7 +38,8 @@ pub struct Common {
         hide_env_values = true
     )]
     pub state_dir: PathBuf,
-    /// How long to wait for another portmap that is making a change.
+    /// How long to wait for another portmap that is making a change: a number with a unit, as in
+    /// 500ms, 60s or 5m; without a unit, seconds.
     #[arg(long, global = true, default_value = "5s", value_parser = parse_time, value_name = "TIME")]
     pub wait: Duration,
 }

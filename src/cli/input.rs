@@ -10,10 +10,14 @@ pub struct Input {
     /// Rules files, directories of them (*.yaml, *.yml), or - for standard input [default: /etc/portmap]
     #[arg(value_name = "FILE", value_hint = ValueHint::AnyPath)]
     pub files: Vec<PathBuf>,
-    /// Treat warnings as errors, those about what a change would lead to on this host included.
+    /// Treat warnings as errors.
     #[arg(long)]
     pub strict: bool,
 }
+
+/// What `--strict` is where the mapping is compared with this host as well.
+pub(super) const STRICT_ON_HOST: &str =
+    "Treat warnings as errors, those about what the change would lead to on this host included";
 
 #[derive(Debug, Args)]
 pub struct Render {

@@ -9,7 +9,8 @@ pub struct Run {
     /// Which port goes to which: PORT:TARGET; or PORT, to a target that is free
     #[arg(value_name = "MAPPING", required = true)]
     pub mappings: Vec<String>,
-    /// Run the command as USER [default: through sudo, the user who called it]
+    /// Run the command as USER [default: the user who called sudo; required if root
+    /// did not use sudo]
     #[arg(long, value_name = "USER", value_hint = ValueHint::Username)]
     pub user: Option<String>,
     /// The command, and its arguments

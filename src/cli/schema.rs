@@ -20,7 +20,7 @@ pub enum Document {
     Check,
     /// What render prints with -o json.
     Render,
-    /// What plan, apply, confirm, rollback, restore and clear print with -o json.
+    /// What plan, apply, confirm, rollback, restore, reload and clear print with -o json.
     Changes,
     /// What status prints with -o json.
     Status,
