@@ -1,6 +1,7 @@
 //! `portmap man`: the manual, made from the same types as the command line.
 
 mod sections;
+mod synopsis;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::ui::Ui;
 const RULES: &str = include_str!("../../man/portmap-rules.5");
 
 /// The day on which the text of the manual last changed.
-const DATE: &str = "2026-11-24";
+const DATE: &str = "2026-11-29";
 
 pub fn run(ui: &Ui, man: &cli::Man) -> Result {
     match &man.output_dir {
@@ -116,7 +117,7 @@ fn render(command: &Command, root: &Command) -> anyhow::Result<String> {
     let mut generated = || {
         man.render_title(&mut page)?;
         man.render_name_section(&mut page)?;
-        man.render_synopsis_section(&mut page)?;
+        page.extend_from_slice(synopsis::synopsis(command).as_bytes());
         man.render_description_section(&mut page)?;
         man.render_options_section(&mut page)?;
         if command.has_subcommands() {
@@ -148,6 +149,22 @@ mod tests {
             let title = page.lines().find(|line| line.starts_with(".TH ")).unwrap();
             assert!(title.contains(&format!(" 8 {DATE} ")), "{title}");
         }
+    }
+
+    #[test]
+    fn a_synopsis_can_be_typed() {
+        let synopsis = |name| {
+            let page = page(Some(name)).unwrap();
+            let line = page.split_once(".SH SYNOPSIS\n").unwrap().1.lines().next().unwrap();
+            line.replace("\\fB", "").replace("\\fI", "").replace("\\fR", "").replace("\\-", "-")
+        };
+        let run = synopsis("run");
+        assert!(run.starts_with("portmap run [--user USER] [-o|--output FORMAT] "), "{run}");
+        assert!(run.ends_with(" [--wait TIME] MAPPING... -- COMMAND [ARGUMENT...]"), "{run}");
+        let apply = synopsis("apply");
+        assert!(apply.contains(" [--confirm TIME] ") && apply.ends_with(" [FILE...]"), "{apply}");
+        assert!(synopsis("doctor").contains(" [--rules FILE]... "));
+        assert!(synopsis("portmap").ends_with(" COMMAND"));
     }
 
     #[test]

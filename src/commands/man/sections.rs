@@ -26,51 +26,101 @@ fn exit_status(command: &Command, is_root: bool) -> Vec<Entry> {
     let has = |id: &str| is_root || command.get_arguments().any(|arg| arg.get_id() == id);
     let name = command.get_name();
     if name == "run" {
-        return vec![
-            (
-                "N",
-                "The exit status of the command that was run. A signal that ends the command ends \
-                 this process, which is the same.",
-            ),
-            ("1", "Failed before the command was started; nothing was changed."),
-            ("126", "The command was found, but could not be executed."),
-            ("127", "The command was not found."),
-            ("64", "Wrong usage."),
-        ];
+        return EXIT_STATUS_OF_RUN.to_vec();
     }
-    let mut entries = vec![match name {
-        "guard" => ("0", "It was told to end, by a signal."),
-        _ => ("0", "Done, whether or not anything was changed."),
-    }];
-    entries.push(match name {
-        "check" => ("1", "The files have errors (with \\fB\\-\\-strict\\fR: or warnings)."),
-        "doctor" => ("1", "There is a finding of severity error, or the examination failed."),
-        "guard" => ("1", "It could not begin, or cannot hear of changes any more."),
-        "trace" => ("1", "No new connection arrived in time, or it could not be watched."),
-        "status" => ("1", "Failed; with \\fB\\-\\-check\\fR: something is not as it should be."),
-        _ => ("1", "Failed; nothing was changed."),
-    });
+    let changes = is_root || CHANGES_THE_KERNEL.contains(&name);
+    let mut entries = vec![done(name, changes && !is_root), failed(name, is_root)];
     if has("detailed_exitcode") {
         entries.push((
             "2",
-            "Only with \\fB\\-\\-detailed\\-exitcode\\fR: done, and something was changed (by a dry \
-             run or \\fBplan\\fR: would be).",
+            match name {
+                "plan" => "Only with \\fB\\-\\-detailed\\-exitcode\\fR: done, and there are changes.",
+                _ if is_root => {
+                    "Only \\fBplan\\fR, \\fBapply\\fR, \\fBclear\\fR and \\fBrollback\\fR with \
+                     \\fB\\-\\-detailed\\-exitcode\\fR: done, and something was changed (by a dry run \
+                     or \\fBplan\\fR: would be)."
+                }
+                _ => {
+                    "Only with \\fB\\-\\-detailed\\-exitcode\\fR: done, and something was changed (by a \
+                     dry run: would be)."
+                }
+            },
         ));
     }
-    if is_root || CHANGES_THE_KERNEL.contains(&name) {
+    if changes {
         entries.push((
             "3",
             match name {
                 "persist" => NOT_RESTORED,
-                _ if has("persist") => CHANGED_OR_NOT_RESTORED,
-                "reload" => CHANGED_OR_NOT_RESTORED,
+                "apply" | "confirm" | "reload" => CHANGED_OR_NOT_RESTORED,
+                _ if is_root => CHANGED_OR_NOT_RESTORED,
                 _ => "The kernel was changed, but something after that failed; the message says what.",
             },
         ));
     }
     entries.push(("64", "Wrong usage."));
+    if is_root {
+        entries.push((
+            "N",
+            "Of \\fBrun\\fR: the exit status of its command; 126 and 127 mean, as in a shell, that it \
+             could not be executed or was not found.",
+        ));
+    }
     entries
 }
+
+fn done(name: &str, is_change: bool) -> Entry {
+    let text = match name {
+        "guard" => "It was told to end, by a signal.",
+        "check" => "The files have no errors.",
+        "doctor" => {
+            "There is no finding of severity error; with \\fB\\-\\-probe\\fR: and every client that \
+             was tried was served, as far as can be told."
+        }
+        _ if is_change => "Done, whether or not anything had to be changed.",
+        _ => "Done.",
+    };
+    ("0", text)
+}
+
+fn failed(name: &str, is_root: bool) -> Entry {
+    let text = match name {
+        _ if is_root => {
+            "Failed; nothing was changed. Of \\fBcheck\\fR: the files have errors; \\fBdoctor\\fR: there \
+             is a finding of severity error, or a client of \\fB\\-\\-probe\\fR was not served; \
+             \\fBstatus \\-\\-check\\fR: something is not as it should be; \\fBtrace\\fR: no connection \
+             arrived in time; \\fBapply \\-\\-confirm\\fR on a terminal: the mapping was not kept."
+        }
+        "apply" => {
+            "Failed; nothing was changed. With \\fB\\-\\-confirm\\fR on a terminal: the mapping was not \
+             kept."
+        }
+        "check" => "The files have errors (with \\fB\\-\\-strict\\fR: or warnings).",
+        "doctor" => {
+            "There is a finding of severity error, or the examination failed. With \
+             \\fB\\-\\-probe\\fR also: a client that was tried was not served, or the question whether \
+             to connect was answered with no."
+        }
+        "guard" => "It could not begin, or cannot hear of changes any more.",
+        "trace" => "No new connection arrived in time, or it could not be watched.",
+        "status" => "Failed; with \\fB\\-\\-check\\fR: something is not as it should be.",
+        _ if CHANGES_THE_KERNEL.contains(&name) => "Failed; nothing was changed.",
+        _ => "Failed.",
+    };
+    ("1", text)
+}
+
+const EXIT_STATUS_OF_RUN: [Entry; 5] = [
+    (
+        "N",
+        "The exit status of the command that was run. If a signal ends the command, \\fBportmap \
+         run\\fR ends with that signal: it is the same process.",
+    ),
+    ("1", "Failed before the command was started; nothing was changed."),
+    ("126", "The command was found, but could not be executed."),
+    ("127", "The command was not found."),
+    ("64", "Wrong usage."),
+];
 
 const NOT_RESTORED: &str = "The mapping is persisted, but nothing on this host restores it at boot; \
                             the message says why. Or what boot does was changed, and that could \
@@ -241,7 +291,7 @@ impl Page {
 }
 
 /// Text that roff prints as it is.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
 }
