@@ -69,8 +69,10 @@ pub fn run(ui: &Ui, common: &Common, apply: &cli::Apply) -> Result {
         }
         (Some(_), None) => {
             let code = reported?;
-            ui.say("`portmap confirm` keeps it, otherwise the kernel goes back by itself")
-                .map_err(|e| Failure::from(e).after_change())?;
+            ui.say(
+                "`portmap confirm` keeps it, otherwise the kernel returns to the previous mapping",
+            )
+            .map_err(|e| Failure::from(e).after_change())?;
             finish(change, code)
         }
         (None, _) => finish(change, reported?),
@@ -185,11 +187,11 @@ fn finish_trial(
             Ok(())
         }
         Fate::Ended if verdict == Verdict::GoBack => {
-            Err(not_kept("the trial is ended: the mapping from before serves again"))
+            Err(not_kept("the trial is ended: the previous mapping is active again"))
         }
         Fate::Ended => Err(not_kept("the trial was ended by another command")),
         Fate::Expired | Fate::Running { .. } => {
-            Err(not_kept("time is up: the mapping from before serves again"))
+            Err(not_kept("time is up: the previous mapping is active again"))
         }
     }
 }

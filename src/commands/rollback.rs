@@ -38,8 +38,8 @@ fn show(ui: &Ui, rolled_back: &RolledBack) -> anyhow::Result<()> {
                 false => ui.beside(change),
             }
             ui.say(match was_running {
-                true => "the trial is ended: the mapping from before serves again",
-                false => "the trial was over already: the mapping from before serves",
+                true => "the trial is ended: the previous mapping is active again",
+                false => "the trial was over already: the previous mapping is active",
             })
         }
         RolledBack::To(target, change) if change.is_change() || ui.is_json() => {

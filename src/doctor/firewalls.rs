@@ -239,7 +239,7 @@ fn blocked(
     rulesets: &Rulesets,
 ) -> Finding {
     let detail = match how {
-        How::Dropped => "their packets are dropped, and they wait in vain",
+        How::Dropped => "their packets are dropped: they get no answer and time out",
         How::Rejected => "they are refused",
         How::NotTracked => {
             "their packets are exempted from connection tracking, and without it nothing is \

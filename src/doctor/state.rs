@@ -100,7 +100,7 @@ fn on_trial(number: Option<GenerationId>, left: u64) -> Finding {
     let number = number.map_or_else(|| "a mapping".to_owned(), |n| format!("generation {n}"));
     let summary = format!("{number} is on trial for {left} more seconds");
     Finding::new(Code::OnTrial, Severity::Warning, summary)
-        .because("the mapping from before serves again then")
+        .because("the previous mapping is active again then")
         .command("keep it", "sudo portmap confirm")
         .command("end the trial now", "sudo portmap rollback")
         .evidence("left_seconds", left)

@@ -75,7 +75,7 @@ fn wrong_user(run: &Run<'_>, user: &User, (holders, missing): &(Vec<Holder>, Mis
     names.dedup();
     let finding = Finding::new(Code::WrongUser, Severity::Error, summary)
         .because(format!(
-            "its answers are dropped, and clients wait in vain ({})",
+            "its answers are dropped, and clients get no answer and time out ({})",
             missing.in_words()
         ))
         .advice(format!(

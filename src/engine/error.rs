@@ -55,7 +55,7 @@ pub enum Refusal {
     OnTrial { left: Duration },
     #[error("nothing is on trial")]
     NothingOnTrial,
-    #[error("the trial is over: the kernel has gone back to the mapping from before")]
+    #[error("the trial is over: the kernel has returned to the previous mapping")]
     TrialOver,
     #[error("the trial of generation {number} has been confirmed by another command")]
     Confirmed { number: GenerationId },

@@ -89,7 +89,7 @@ impl Story {
                 _ => format!("nobody listens on {reached}"),
             },
             Outcome::Rejected(decision) => format!("by {}; the client was told", by(decision)),
-            Outcome::Dropped(decision) => format!("by {}, in silence", by(decision)),
+            Outcome::Dropped(decision) => format!("by {}, without a reply", by(decision)),
             Outcome::AnswerDropped(decision) => format!("by {}", by(decision)),
             Outcome::Forwarded => format!("to {reached}, which is not this machine's"),
             Outcome::Ignored => match program {

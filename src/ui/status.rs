@@ -73,7 +73,7 @@ impl From<&Fault> for FaultJson {
 #[derive(Serialize)]
 struct TrialJson {
     generation: Option<GenerationId>,
-    /// 0 if the time is up and the mapping from before serves again.
+    /// 0 if the time is up and the previous mapping is active again.
     left_seconds: f64,
 }
 
@@ -149,8 +149,12 @@ pub fn remarks(status: &Status, is_empty: bool) -> Vec<Remark> {
         let stopped = refusals::sentences(observed, layer(status), status.view.serving());
         remarks.extend(stopped.into_iter().map(Remark::Say));
     } else {
-        let nothing = if status.runs.is_empty() { "nothing" } else { "nothing lasting" };
-        let nothing = format!("{nothing} is mapped: the kernel has no table inet portmap");
+        let nothing = match status.runs.is_empty() {
+            true => "nothing is mapped",
+            // What runs have is told below.
+            false => "no mapping is applied",
+        };
+        let nothing = format!("{nothing}: the kernel has no table inet portmap");
         remarks.push(Remark::Say(nothing));
         remarks.extend(status.lost.map(|number| {
             Remark::Note(format!(
@@ -210,7 +214,7 @@ fn generation(status: &Status) -> String {
                 Some(point) => crate::engine::name_within(point),
                 None => "what was before".to_owned(),
             };
-            format!("generation {n} was on trial; the time is up, and {before} serves again")
+            format!("generation {n} was on trial; the time is up, and {before} is active again")
         }
         (Some(TrialStatus { number: Some(n), left }), _) => {
             let left = left.as_secs_f64().ceil();

@@ -149,7 +149,7 @@ fn a_user_that_the_host_does_not_have_is_found() {
 
 #[test]
 fn the_table_is_compared_with_what_was_applied() {
-    let host = Namespace::new();
+    let host = Namespace::new().that_boots();
     let _app = host.serve("app", 3000);
     let _next = host.serve("next", 3001);
     assert_eq!(found(&host, &[]), [""; 0]);

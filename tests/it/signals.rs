@@ -72,7 +72,7 @@ fn trial_is_asked_to_end(
             to(3001)
         }
         Some(1) => {
-            assert!(hit && screen.contains("the mapping from before serves again"), "{what}");
+            assert!(hit && screen.contains("the previous mapping is active again"), "{what}");
             to(2000)
         }
         // Before it had begun.
@@ -120,7 +120,7 @@ fn a_countdown_ends_by_each_signal() {
         terminal.signal(signal);
         let (code, screen) = terminal.ends();
         assert_eq!(code, Some(1), "{signal}: {screen}");
-        assert!(screen.contains("the mapping from before serves again"), "{signal}: {screen}");
+        assert!(screen.contains("the previous mapping is active again"), "{signal}: {screen}");
         assert_eq!(serving(&host), to(2000), "{signal}");
         agree(&host, signal.as_str());
         assert!(host.states().last().unwrap().ends_with("reverted"), "{signal}");

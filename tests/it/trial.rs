@@ -224,7 +224,7 @@ fn after_an_expiry_every_command_knows_and_the_next_change_tidies() {
         let status = host.status();
         assert_eq!((&status["generation"], &status["drift"]), (&json!(1), &Value::Null));
         let said = host.portmap(["status"]).run().succeeds().stdout;
-        assert!(said.contains("the time is up, and generation 1 serves again"), "{said}");
+        assert!(said.contains("the time is up, and generation 1 is active again"), "{said}");
         assert_eq!(host.portmap(["show"]).run().succeeds().stdout.matches("3000").count(), 2);
 
         host.portmap(*command).run().fails_with(*code).says(says);
@@ -353,7 +353,7 @@ fn at_a_terminal_ctrl_c_goes_back() {
     terminal.press("\x03");
     let (code, screen) = terminal.ends();
     assert_eq!(code, Some(1), "{screen}");
-    assert!(screen.contains("the mapping from before serves again"), "{screen}");
+    assert!(screen.contains("the previous mapping is active again"), "{screen}");
     assert_eq!(answers(&world), old_answers());
     assert_eq!(world.host.states(), ["1 active", "2 reverted"]);
 }
