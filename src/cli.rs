@@ -110,6 +110,7 @@ Examples:
         after_help = "\
 Examples:
   sudo portmap apply rules.yaml
+  sudo portmap apply 80:3000 443:8443            both, and nothing else
   sudo portmap apply --dry-run rules.yaml
   sudo portmap apply --persist --message 'new web app' rules.yaml
   sudo portmap apply --confirm 60s rules.yaml    reverted automatically unless confirmed

@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum, ValueHint};
 /// Which files to read.
 #[derive(Clone, Debug, Args)]
 pub struct Input {
-    /// Rules files, directories of them (*.yaml, *.yml), or - for standard input [default: /etc/portmap]
+    /// Rules files, directories of them (*.yaml, *.yml), mappings such as 80:3000, or - for standard
+    /// input [default: /etc/portmap]
     #[arg(value_name = "FILE", value_hint = ValueHint::AnyPath)]
     pub files: Vec<PathBuf>,
     /// Treat warnings as errors.

@@ -58,7 +58,16 @@ fn exit_status(command: &Command, is_root: bool) -> Vec<Entry> {
             },
         ));
     }
-    entries.push(("64", "Wrong usage."));
+    entries.push((
+        "64",
+        match name {
+            "doctor" => {
+                "Wrong usage; with \\fB\\-\\-probe\\fR: there was no terminal to ask at, and no \
+                 \\fB\\-\\-yes\\fR."
+            }
+            _ => "Wrong usage.",
+        },
+    ));
     if is_root {
         entries.push((
             "N",
