@@ -14,7 +14,7 @@ const ABOVE: RawFd = 100;
 /// A copy of the socket that programs inherit: one that was opened [for it]. The kernel asks for
 /// CAP_NET_ADMIN with every message. With the last copy of it goes what it owns.
 ///
-/// [for it]: crate::kernel::netlink::socket::Socket::open_to_be_inherited
+/// [for it]: crate::kernel::Netlink::open_to_be_inherited
 pub fn inheritable(socket: impl AsFd) -> io::Result<OwnedFd> {
     // Without FD_CLOEXEC; that of `socket` itself stays as it is. Few descriptors may be allowed:
     // then the lowest that is free.
