@@ -10,9 +10,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
+use std::time::Duration;
 
+use super::Namespace;
 use super::namespace::{feed, without_privileges};
-use super::{Namespace, PATIENCE};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_portmap");
 
@@ -332,6 +333,10 @@ impl Injected {
     }
 }
 
+/// A program that has not ended by then never will. On an emulated processor, 130,000 mappings take
+/// half a minute.
+const HANGS: Duration = Duration::from_secs(180);
+
 /// A run under way.
 pub struct Running {
     command: String,
@@ -342,9 +347,9 @@ impl Running {
     #[track_caller]
     pub fn wait(self) -> Outcome {
         let Running { command, output } = self;
-        let output = match output.recv_timeout(PATIENCE) {
+        let output = match output.recv_timeout(HANGS) {
             Ok(output) => output,
-            Err(RecvTimeoutError::Timeout) => panic!("{command}: still runs after {PATIENCE:?}"),
+            Err(RecvTimeoutError::Timeout) => panic!("{command}: still runs after {HANGS:?}"),
             Err(RecvTimeoutError::Disconnected) => panic!("{command}: not started, see above"),
         };
         let text = |bytes| String::from_utf8(bytes).expect("portmap prints UTF-8");
