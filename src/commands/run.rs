@@ -62,8 +62,8 @@ pub fn with<K: Kernel>(
     let _held = _held.map_err(|e| cannot("pass the mapping on to the command", &e))?;
     tell(ui, &begun);
     become_user(user.as_ref(), resting)?;
-    if user.as_ref().is_some_and(|user| !stays_root(user)) {
-        part_from_root(ui)?;
+    if let Some(user) = user.as_ref().filter(|user| !stays_root(user)) {
+        part_from_root(ui, user)?;
     }
     limits::restore_at_the_file_size();
     let error = command(run, &begun.mapping, user.as_ref()).exec();
@@ -124,8 +124,8 @@ fn become_user(user: Option<&Identity>, resting: Option<Resting>) -> Result<()> 
 }
 
 /// What is root's, and no privilege: its keys, and its terminal.
-fn part_from_root(ui: &Ui) -> Result<()> {
-    keyring::leave_session().map_err(|e| {
+fn part_from_root(ui: &Ui, user: &Identity) -> Result<()> {
+    keyring::leave_session_of_others(user.uid()).map_err(|e| {
         let message = format!("begin without root's keys (keyctl(2)): {e}");
         Failure::refused(message, "/proc/key-users says how many keys each user has, and may have")
     })?;

@@ -112,6 +112,10 @@ impl Identity {
         self.uid.is_root()
     }
 
+    pub fn uid(&self) -> u32 {
+        self.uid.as_raw()
+    }
+
     /// Whether this process is one of that user's already.
     pub fn is_current(&self) -> bool {
         unistd::getuid() == self.uid && unistd::geteuid() == self.uid
