@@ -222,7 +222,7 @@ $(fuzzing || true)
 
 ## A random walk
 
-Commands, killed commands, reboots, a guard that comes and goes, and other programs' doings, in portmap's own table too, follow each other by chance on a real kernel. Changes are shown by \`plan\` and \`--dry-run\` before they are made. After each step the kernel, the history and every answer must be the model's, and were. Reboots, the guard, \`plan\` and rules of others that matter came after commit 58020e9.
+Commands, killed commands, reboots, a guard that comes and goes, and other programs' doings, in portmap's own table too, follow each other by chance on a real kernel. Changes are shown by \`plan\` and \`--dry-run\` before they are made. After each step the kernel, the history and every answer must be the model's, and were.
 
 $(walk || true)
 
