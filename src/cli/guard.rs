@@ -10,7 +10,8 @@ use clap::Args;
 /// program keeps removing the table, the guard says which, and waits longer and longer.
 ///
 /// It also keeps the kernel's address translation at work, by one rule without effect in a table of
-/// its own, so that established connections live on while the mapping is gone.
+/// its own, so that established connections live on while the mapping is gone. Linux before 5.12 has no such
+/// tables: there, such connections may be reset when another program removes all rules.
 ///
 /// `systemctl enable --now portmap-nft-guard` has systemd run it, and `journalctl -u
 /// portmap-nft-guard` shows what it has put back. It ends with SIGTERM or Ctrl-C.

@@ -38,6 +38,7 @@ pub fn run(ui: &Ui, common: &Common) -> Result {
         pace: Pace::default(),
         next: Next::Event,
         keeper: None,
+        is_told_of_keeper: false,
         heard: Instant::now(),
     };
     guard.begin()?;
@@ -103,6 +104,7 @@ struct Guard<'u> {
     pace: Pace,
     next: Next,
     keeper: Option<Keeper>,
+    is_told_of_keeper: bool,
     /// When it was last woken.
     heard: Instant,
 }
@@ -217,10 +219,19 @@ impl Guard<'_> {
         self.tell(|_| Told::Failed { error, wait })
     }
 
-    /// Where the kernel cannot do that, established connections are at the mercy of the moment.
+    /// Where the kernel cannot do that, it is said once.
     fn keep(&mut self, is_mapped: bool) {
         match (is_mapped, &self.keeper) {
-            (true, None) => self.keeper = Keeper::open().ok(),
+            (true, None) => match Keeper::open() {
+                Ok(keeper) => self.keeper = Some(keeper),
+                Err(_) if self.is_told_of_keeper => {}
+                Err(error) => {
+                    self.is_told_of_keeper = true;
+                    self.ui.note(format_args!(
+                        "established connections may be reset while the mapping is gone: {error}"
+                    ));
+                }
+            },
             (false, Some(_)) => self.keeper = None,
             _ => {}
         }

@@ -18,14 +18,26 @@ use portmap::plan::Step;
 use portmap::ruleset::{Lifetime, RunId, RunTable, Stamp};
 use portmap::ui::{Settings, Ui};
 
-use super::Namespace;
 use super::process::this_program;
+use super::{Namespace, skip};
 
 /// The words of the command line.
 const VARIABLE: &str = "PORTMAP_TEST_RUN";
 const BETWEEN: char = '\u{1f}';
 
 impl Namespace {
+    /// Whether the kernel can end a table with the process that made it; says if the rest of the
+    /// test is left out for want of that.
+    pub fn has_owners(&self) -> bool {
+        // The table goes with nft.
+        let table = "add table inet owned { flags owner; }";
+        let has_owners = self.command("nft").arg(table).output().unwrap().status.success();
+        if !has_owners {
+            skip("this kernel cannot end a table with the process that made it (Linux 5.12)");
+        }
+        has_owners
+    }
+
     /// `portmap run` with these words. On standard output it says a line of its own first.
     pub fn old_kernel_run(&self, words: &[&str]) -> Command {
         let mut command = this_program(self, module_path!(), "a_run");
