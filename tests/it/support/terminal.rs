@@ -45,6 +45,10 @@ impl Terminal {
     /// A terminal of its own for this command, of so many columns.
     #[track_caller]
     pub fn of(mut command: Command, columns: u16) -> Self {
+        // Not that of who runs the tests, which may be none.
+        if !command.get_envs().any(|(name, _)| name == "TERM") {
+            command.env("TERM", "xterm");
+        }
         // Not openpty(3): a program that inherits our end would keep the line from hanging up.
         let ours = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
         grantpt(&ours).unwrap();
