@@ -18,39 +18,34 @@ use super::Needs;
 const FOREIGN: u32 = 0x4000_0000;
 
 pub fn install(needs: &Needs) -> Result<(), String> {
-    let filter = filter(needs).map_err(|e| format!("make a filter of system calls: {e}"))?;
+    apply(filter(needs))
+}
+
+/// The filter of a process that must not type into its terminal, and of nothing else.
+pub fn keep_from_typing() -> Result<(), String> {
+    apply(typing().and_then(|typing| refused_by_arguments([(libc::SYS_ioctl, typing)].into())))
+}
+
+fn apply(filter: Result<BpfProgram, BackendError>) -> Result<(), String> {
+    let filter = filter.map_err(|e| format!("make a filter of system calls: {e}"))?;
     seccompiler::apply_filter(&filter).map_err(|e| format!("filter system calls: {e}"))
 }
 
 /// Refuses with EPERM: a library that tries something of its own accord goes on without it. Other
 /// calls by the table of another processor, such as those of a 32-bit program, end the process.
 fn filter(needs: &Needs) -> Result<BpfProgram, BackendError> {
-    let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     let mut program = refused_by_number(&refused(needs));
     if !needs.unshares {
         program.append(&mut not_implemented(calls::CLONE3));
     }
-    program.append(&mut refused_by_arguments(by_arguments(needs)?, architecture)?);
+    program.append(&mut refused_by_arguments(by_arguments(needs)?)?);
     Ok(program)
-}
-
-/// The filter of a process that must not type into its terminal.
-pub fn keep_from_typing() -> Result<(), String> {
-    let filter = || {
-        let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
-        refused_by_arguments([(libc::SYS_ioctl, typing()?)].into(), architecture)
-    };
-    let filter =
-        filter().map_err(|e: BackendError| format!("make a filter of system calls: {e}"))?;
-    seccompiler::apply_filter(&filter).map_err(|e| format!("filter system calls: {e}"))
 }
 
 type ByArguments = BTreeMap<i64, Vec<SeccompRule>>;
 
-fn refused_by_arguments(
-    rules: ByArguments,
-    architecture: TargetArch,
-) -> Result<BpfProgram, BackendError> {
+fn refused_by_arguments(rules: ByArguments) -> Result<BpfProgram, BackendError> {
+    let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     let refusal = SeccompAction::Errno(libc::EPERM as u32);
     SeccompFilter::new(rules, SeccompAction::Allow, refusal, architecture)?.try_into()
 }
