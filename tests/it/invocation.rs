@@ -258,12 +258,18 @@ fn a_build_by_an_ordinary_user_writes_manual_pages_wherever_they_can() {
     assert!(theirs.join("man/man8/portmap.8").exists());
 }
 
+/// What only root may read, and is no rules file.
+fn secret(host: &Namespace) -> PathBuf {
+    let secret = host.file("secret", "root:$6$salt$hash:19000\nports: { 80: hunter2 }\n");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    secret
+}
+
 #[test]
 fn root_shows_nothing_of_a_file_that_its_caller_may_not_read() {
     needs_other_users();
     let host = Namespace::new();
-    let secret = host.file("secret", "root:$6$salt$hash:19000\nports: { 80: hunter2 }\n");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let secret = secret(&host);
     for format in ["text", "json"] {
         let words = ["check".as_ref(), "-o".as_ref(), format.as_ref(), secret.as_os_str()];
         let mut check = host.portmap(words);
@@ -281,8 +287,7 @@ fn root_shows_nothing_of_a_file_that_its_caller_may_not_read() {
 fn root_reads_no_descriptor_that_its_caller_could_not_read() {
     needs_other_users();
     let host = Namespace::new();
-    let secret = host.file("secret", "root:$6$salt$hash:19000\n");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let secret = secret(&host);
     let check = |flags: i32| {
         let opened = fs::File::options().read(true).custom_flags(flags).open(&secret).unwrap();
         let mut check = host.command(PROGRAM);

@@ -22,6 +22,15 @@ fn file(path: &Path) {
     fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
 }
 
+/// A file of root's, and a directory where everybody may put things beside it.
+fn file_and_shared(dir: &TempDir) -> (PathBuf, PathBuf) {
+    let (target, shared) = (dir.path().join("rules.yaml"), dir.path().join("shared"));
+    file(&target);
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
+    (target, shared)
+}
+
 fn open(path: &Path, caller: Caller) -> Result<File> {
     find(path, caller)?.file()
 }
@@ -73,10 +82,7 @@ fn an_ancestor_of_another_user_is_refused() {
 #[test]
 fn a_link_of_another_user_is_refused_even_in_a_sticky_directory() {
     let dir = scratch();
-    let (target, shared) = (dir.path().join("rules.yaml"), dir.path().join("shared"));
-    file(&target);
-    fs::create_dir(&shared).unwrap();
-    fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
+    let (target, shared) = file_and_shared(&dir);
     let link = shared.join("link.yaml");
     symlink(&target, &link).unwrap();
     assert_eq!(find(&link, ROOT).unwrap().path, target);
@@ -149,10 +155,7 @@ fn what_is_made_is_for_everybody_to_read() {
 #[test]
 fn a_link_of_several_names_is_refused_where_others_may_put_things() {
     let dir = scratch();
-    let (target, shared) = (dir.path().join("rules.yaml"), dir.path().join("shared"));
-    file(&target);
-    fs::create_dir(&shared).unwrap();
-    fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
+    let (target, shared) = file_and_shared(&dir);
     let (own, planted) = (dir.path().join("link"), shared.join("link"));
     symlink(&target, &own).unwrap();
     fs::hard_link(&own, &planted).unwrap();
