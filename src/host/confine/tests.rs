@@ -287,18 +287,30 @@ mod foreign {
 
     use super::*;
 
-    /// Makes a directory by the x32 form of mkdir(2), or asks a 32-bit program's getpid(2). Ends
-    /// with the error number.
+    /// Makes a directory by the x32 form of mkdir(2), types into a terminal that is none by a 32-bit
+    /// program's ioctl(2) and the x32 one, or asks a 32-bit program's getpid(2). Ends with the error
+    /// number, or with those of the two.
     const PROGRAM: &str = r#"
         #include <errno.h>
+        #include <stdio.h>
+        #include <sys/ioctl.h>
         #include <sys/syscall.h>
         #include <unistd.h>
+        static long as_32_bit(long number, long first, long second) {
+            long result;
+            __asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(first), "c"(second), "d"(0)
+                             : "r8", "r9", "r10", "r11", "memory");
+            return result;
+        }
         int main(int count, char **arguments) {
+            if (count > 2) {
+                int x32 = syscall(0x40000000 | 514, -1, TIOCSTI, 0) == 0 ? 0 : errno;
+                printf("%d %d\n", x32, -(int)as_32_bit(54, -1, TIOCSTI));
+                return 0;
+            }
             if (count > 1)
                 return syscall(0x40000000 | SYS_mkdir, arguments[1], 0700) == 0 ? 0 : errno;
-            long result;
-            __asm__ volatile("int $0x80" : "=a"(result) : "a"(20) : "r8", "r9", "r10", "r11", "memory");
-            return result == getpid() ? 0 : ENOSYS;
+            return as_32_bit(20, 0, 0) == getpid() ? 0 : ENOSYS;
         }"#;
 
     /// By a program that a confined process starts.
@@ -319,15 +331,34 @@ mod foreign {
         assert!(!made.exists());
     }
 
-    #[test]
-    fn a_call_of_a_32_bit_program_ends_the_process() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut command = Command::new(compiled(dir.path(), PROGRAM));
+    /// Unless this kernel runs no 32-bit programs.
+    fn of_32_bit(dir: &Path) -> Option<Command> {
+        let mut command = Command::new(compiled(dir, PROGRAM));
         let status = command.status().unwrap();
         if !status.success() {
             eprintln!("left out: this kernel runs no 32-bit programs: {status}");
-            return;
         }
+        status.success().then_some(command)
+    }
+
+    #[test]
+    fn a_32_bit_program_that_is_kept_from_typing_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(mut command) = of_32_bit(dir.path()) else { return };
+        let on_thread = || {
+            thread::set_no_new_privs(true).unwrap();
+            keep_from_typing().unwrap();
+            assert!(command.status().unwrap().success());
+            String::from_utf8(command.args(["both", "types"]).output().unwrap().stdout).unwrap()
+        };
+        let said = threads::scope(|scope| scope.spawn(on_thread).join()).unwrap();
+        assert_eq!(said, format!("{0} {0}\n", libc::EPERM));
+    }
+
+    #[test]
+    fn a_call_of_a_32_bit_program_ends_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(mut command) = of_32_bit(dir.path()) else { return };
         let Some(status) = call(&mut command) else { return };
         assert_eq!(status.signal(), Some(libc::SIGSYS), "{status}");
     }

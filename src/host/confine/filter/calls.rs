@@ -38,21 +38,24 @@ pub const NAMESPACES: &[c_long] = &[SYS_unshare, SYS_setns];
 pub const CLONE3: c_long = SYS_clone3;
 
 /// Flags of clone(2), of which each makes a namespace.
-pub const NEW_NAMESPACES: &[c_int] = &[
-    CLONE_NEWNS,
-    CLONE_NEWCGROUP,
-    CLONE_NEWUTS,
-    CLONE_NEWIPC,
-    CLONE_NEWUSER,
-    CLONE_NEWPID,
-    CLONE_NEWNET,
-];
+pub const NEW_NAMESPACES: c_int = CLONE_NEWNS
+    | CLONE_NEWCGROUP
+    | CLONE_NEWUTS
+    | CLONE_NEWIPC
+    | CLONE_NEWUSER
+    | CLONE_NEWPID
+    | CLONE_NEWNET;
+
+/// The numbers of ioctl(2): the processor's own, that of 32-bit programs (`asm/unistd_32.h` of
+/// x86, `tools/syscall.tbl` of arm), and that of x32 ones. Where one of them is another call
+/// (setsockopt(2), fchownat(2)), no second argument of it is a request of [`TYPING`].
+pub const IOCTL: &[u32] = &[SYS_ioctl as u32, 54, 0x4000_0000 | 514];
 
 /// Requests of ioctl(2) by which a process types into its terminal, or has a console do so.
 pub const TYPING: &[Ioctl] = &[TIOCSTI, TIOCLINUX];
 
-/// Types of requests (`_IOC_TYPE` of `asm-generic/ioctl.h`) that change files and file systems
-/// through a descriptor that is only open to read.
+/// Types of requests of ioctl(2) that change files and file systems through a descriptor that is
+/// only open to read.
 pub const OF_FILES: &[u8] = &[b'f', b'v', b'X', 0x94];
 
 pub const EXECUTE: &[c_long] = &[SYS_execve, SYS_execveat];
