@@ -79,7 +79,7 @@ fn what_is_to_be_applied_is_no_command() {
     let wrong = |word: &str| host.portmap([word]).run().fails_with(64);
     wrong("80:3000").says("tip: to apply it, type `sudo portmap apply 80:3000`");
     wrong("my rules.yaml").says("`sudo portmap apply 'my rules.yaml'`");
-    assert!(!wrong("start").stderr.contains("tip"));
+    assert!(!wrong("start").stderr.contains("to apply it"));
 }
 
 #[test]
@@ -193,6 +193,17 @@ fn a_wrong_command_line_is_a_document_if_that_is_asked_for() {
     }
     let outcome = host.portmap(["frobnicate"]).run().fails_with(64);
     assert!(outcome.stderr.starts_with("error: unrecognized subcommand"), "{outcome}");
+}
+
+#[test]
+fn what_is_mistyped_is_told_what_it_resembles() {
+    let host = Namespace::new();
+    for (line, meant) in
+        [("aply rules.yaml", "'apply'"), ("apply --dryrun rules.yaml", "'--dry-run'")]
+    {
+        let outcome = host.portmap(words(line)).run().fails_with(64);
+        assert!(outcome.stderr.contains(&format!("exists: {meant}")), "{outcome}");
+    }
 }
 
 #[test]
