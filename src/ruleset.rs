@@ -46,7 +46,7 @@ pub use base::{BASE_CHAINS, BaseChain, HookPoint, Kind, LAYOUT, Policy, TABLE};
 pub use layout::{Trial, desired};
 pub use names::{ChainName, GATE, MapName};
 pub use stamp::Stamp;
-pub use table::{Lifetime, Run, RunId, RunTable, TableName};
+pub use table::{Lifetime, Run, RunId, RunTable, TableName, TraceId, TraceTable};
 pub use text::Script;
 
 /// The conntrack zone in which the connectionless flows of a trial are tracked. Others use small

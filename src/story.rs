@@ -25,4 +25,4 @@ pub use chart::{Base, Chart, Opening, Untraced, Written};
 pub use event::{Event, Packet, Place, Ports, Said, TcpFlags, Transport, Unreachable, Verdict};
 pub use stage::Stage;
 pub use tale::{Answer, AnswerKind, Decision, Leg, Origin, Outcome, Passage, Story, Word};
-pub use teller::{Heard, TABLE_PREFIX, Teller};
+pub use teller::{Heard, Teller};

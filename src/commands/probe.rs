@@ -200,7 +200,7 @@ fn got(got: &probe::Got, taken: Option<bool>, kept: Option<Kept>) -> Got {
 
 /// Finds the story of each attempt.
 fn explain(tracer: &mut Tracer, tries: Vec<Try>, mapping: &MappingSet) -> Result<Vec<Tried>> {
-    let mut teller = Teller::new(tracer.table());
+    let mut teller = Teller::new(tracer.table().to_string());
     let now = Instant::now();
     for event in tracer.listen()?.events {
         teller.hear(event, now);

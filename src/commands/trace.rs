@@ -33,7 +33,7 @@ pub fn run(ui: &Ui, common: &Common, trace: &cli::Trace) -> Result {
     let signals = EndSignals::block().context("wait for signals")?;
     let tracer = Tracer::open(&services)?;
     let mut watch = Watch {
-        teller: Teller::new(tracer.table()),
+        teller: Teller::new(tracer.table().to_string()),
         tracer,
         signals,
         end: Instant::now() + trace.timeout,

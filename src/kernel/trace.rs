@@ -3,7 +3,9 @@
 //!
 //! The table decides nothing, and dies with the socket that made it (`NFT_TABLE_F_OWNER`, Linux
 //! 5.12), so with the process, whatever ends it. An older kernel has no such flag; there the table
-//! is removed when the [`Tracer`] is dropped.
+//! is removed when the [`Tracer`] is dropped. Should the process be killed before, the table says
+//! that nobody needs it: in its comment is the inode of a unix socket that the process has open
+//! ([`Lifetime::Supervised`]), as in those of runs.
 
 #![forbid(unsafe_code)]
 
@@ -12,14 +14,17 @@ pub(super) mod event;
 mod table;
 
 use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixDatagram;
 
 use nix::libc;
+use nix::sys::stat::fstat;
 
 use super::netlink::socket::Socket;
 use super::nft::batch::Batch;
 use super::{CommitError, Error, describe};
 use crate::mapping::Service;
-use crate::story::{Event, TABLE_PREFIX};
+use crate::ruleset::{Lifetime, TraceId, TraceTable};
+use crate::story::Event;
 
 pub use chart::chart;
 
@@ -33,8 +38,9 @@ const NAMES_MAX: u32 = 16;
 pub struct Tracer {
     /// The owner of the table: it lives as long as this is open.
     owner: Socket,
-    name: String,
-    is_owned: bool,
+    table: TraceTable,
+    /// The socket that the table names if it has no owner.
+    _line: Option<UnixDatagram>,
     events: Socket,
 }
 
@@ -70,23 +76,28 @@ impl Tracer {
         let events = Socket::open()?;
         events.join(GROUP).map_err(|e| CommitError::Netlink(Error::Open(e)))?;
         let mut owner = Socket::open()?;
-        let mut number = 1;
-        let name = loop {
-            let name = name(number);
-            let batch = table::create(&name, services, is_owned);
-            match commit(&mut owner, batch, &format!("add table inet {name}")) {
-                Err(CommitError::Refused { errno: libc::EEXIST, .. }) if number < NAMES_MAX => {
-                    number += 1;
+        let (lifetime, line) = if is_owned { (Lifetime::Socket, None) } else { supervised() };
+        let mut table = TraceTable { id: TraceId { pid: std::process::id(), nth: 1 }, lifetime };
+        loop {
+            let batch = table::create(&table, services);
+            match commit(&mut owner, batch, &format!("add table inet {}", table.id)) {
+                Err(CommitError::Refused { errno: libc::EEXIST, .. })
+                    if table.id.nth < NAMES_MAX =>
+                {
+                    table.id.nth += 1;
                 }
-                outcome => break outcome.map(|()| name)?,
+                outcome => {
+                    outcome?;
+                    break;
+                }
             }
-        };
-        Ok(Self { owner, name, is_owned, events })
+        }
+        Ok(Self { owner, table, _line: line, events })
     }
 
-    /// The name of the table, which is of family inet.
-    pub fn table(&self) -> &str {
-        &self.name
+    /// The table, which is of family inet.
+    pub fn table(&self) -> TraceId {
+        self.table.id
     }
 
     /// Readable when the kernel has said something.
@@ -108,19 +119,23 @@ impl Tracer {
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        if !self.is_owned {
-            // Nobody is left to be told.
-            let _ = commit(&mut self.owner, table::delete(&self.name), "");
+        if self.table.lifetime != Lifetime::Socket {
+            remove(&mut self.owner, self.table.id);
         }
     }
 }
 
-fn name(number: u32) -> String {
-    let process = std::process::id();
-    match number {
-        1 => format!("{TABLE_PREFIX}{process}"),
-        number => format!("{TABLE_PREFIX}{process}-{number}"),
-    }
+fn remove(socket: &mut Socket, table: TraceId) {
+    // Nobody is left to be told.
+    let _ = commit(socket, table::delete(table), "");
+}
+
+/// A socket that is closed with this process, and how a table lives that names it. A process that
+/// can have no socket more traces all the same.
+fn supervised() -> (Lifetime, Option<UnixDatagram>) {
+    let line = UnixDatagram::unbound().ok();
+    let socket = line.as_ref().and_then(|line| fstat(line).ok()).map(|line| line.st_ino);
+    (Lifetime::Supervised { socket }, line)
 }
 
 fn commit(socket: &mut Socket, mut batch: Batch, step: &str) -> Result<(), CommitError> {

@@ -1,4 +1,5 @@
-//! The tables of portmap's, by name: the one that files make, one for each run, and that of a guard.
+//! The tables of portmap's, by name: the one that files make, one for each run, and those of guards
+//! and traces.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,6 +16,8 @@ pub enum TableName {
     Run(RunId),
     /// What `portmap guard` has while it runs, by its process. It translates nothing.
     Guard(u32),
+    /// What `portmap trace` or a probe has while it runs. It decides nothing.
+    Trace(TraceId),
 }
 
 /// Names the table of a run: `portmap-run-4711`, by the process that the command was started as.
@@ -27,15 +30,24 @@ pub struct RunId {
     pub nth: u32,
 }
 
+/// Names the table of a trace or a probe by its process: `portmap-trace-4711`. Processes of different
+/// process namespaces may have the same number: then `portmap-trace-4711-2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TraceId {
+    pub pid: u32,
+    /// Counts from 1.
+    pub nth: u32,
+}
+
 /// How long a table lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
     /// Until the netlink socket that made it is closed; nobody else can change it before
     /// (`NFT_TABLE_F_OWNER`, Linux 5.12).
     Socket,
-    /// Until a process of portmap's deletes it: once the unix socket that the command has inherited
-    /// is closed for the last time. The number is that of its inode; `None` where the table does
-    /// not say, and so is not of portmap's making.
+    /// Until a process of portmap's deletes it: once the unix socket that the command has inherited,
+    /// or the trace has, is closed for the last time. The number is that of its inode; `None` where
+    /// the table does not say, and so is not of portmap's making.
     Supervised { socket: Option<u64> },
 }
 
@@ -44,6 +56,27 @@ impl Lifetime {
     /// it is for whoever made it to remove.
     pub fn is_told(self) -> bool {
         self != Self::Supervised { socket: None }
+    }
+
+    /// What the table says of it in its comment, before what else that says.
+    fn comment(self, rest: Option<&Comment>) -> Option<Comment> {
+        let Self::Supervised { socket: Some(socket) } = self else { return rest.cloned() };
+        let (start, end) = WHILE_OPEN;
+        let rest = rest.map(|rest| &**rest).unwrap_or_default();
+        Comment::shortened(&format!("{start}{socket}{end}{rest}"))
+    }
+
+    /// From what the kernel has of a table, and what else its comment says.
+    fn found(is_owned: bool, comment: Option<&str>) -> (Self, Option<&str>) {
+        if is_owned {
+            return (Self::Socket, comment);
+        }
+        let (start, end) = WHILE_OPEN;
+        let parts = comment.and_then(|comment| comment.strip_prefix(start)?.split_once(end));
+        match parts.and_then(|(socket, rest)| Some((socket.parse().ok()?, rest))) {
+            Some((socket, rest)) => (Self::Supervised { socket: Some(socket) }, Some(rest)),
+            None => (Self::Supervised { socket: None }, comment),
+        }
     }
 }
 
@@ -62,31 +95,33 @@ const WHILE_OPEN: (&str, &str) = ("while socket ", " is open: ");
 impl RunTable {
     /// What the kernel keeps as the table's comment.
     pub fn comment(&self) -> Option<Comment> {
-        let Lifetime::Supervised { socket: Some(socket) } = self.lifetime else {
-            return self.command.clone();
-        };
-        let (start, end) = WHILE_OPEN;
-        let command = self.command.as_deref().unwrap_or_default();
-        Comment::shortened(&format!("{start}{socket}{end}{command}"))
+        self.lifetime.comment(self.command.as_ref())
     }
 
     /// From what the kernel has of it.
     pub fn found(id: RunId, is_owned: bool, comment: Option<&str>) -> Self {
-        let (lifetime, command) = match is_owned {
-            true => (Lifetime::Socket, comment),
-            false => supervised(comment),
-        };
+        let (lifetime, command) = Lifetime::found(is_owned, comment);
         let command = command.and_then(|command| Comment::new(command).ok());
         Self { id, command, lifetime }
     }
 }
 
-fn supervised(comment: Option<&str>) -> (Lifetime, Option<&str>) {
-    let (start, end) = WHILE_OPEN;
-    let parts = comment.and_then(|comment| comment.strip_prefix(start)?.split_once(end));
-    match parts.and_then(|(socket, command)| Some((socket.parse().ok()?, command))) {
-        Some((socket, command)) => (Lifetime::Supervised { socket: Some(socket) }, Some(command)),
-        None => (Lifetime::Supervised { socket: None }, comment),
+/// The table of a trace or a probe, apart from what is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceTable {
+    pub id: TraceId,
+    pub lifetime: Lifetime,
+}
+
+impl TraceTable {
+    /// What the kernel keeps as the table's comment.
+    pub fn comment(&self) -> Option<Comment> {
+        self.lifetime.comment(Comment::new("a trace of portmap's").ok().as_ref())
+    }
+
+    /// From what the kernel has of it.
+    pub fn found(id: TraceId, is_owned: bool, comment: Option<&str>) -> Self {
+        Self { id, lifetime: Lifetime::found(is_owned, comment).0 }
     }
 }
 
@@ -107,13 +142,14 @@ impl Run {
 
 const RUN_PREFIX: &str = "portmap-run-";
 const GUARD_PREFIX: &str = "portmap-guard-";
+const TRACE_PREFIX: &str = "portmap-trace-";
 
 impl TableName {
     /// The priority of a base chain in this table. A run is one ahead of the files: the first
     /// translation of a connection is the one that counts.
     pub const fn priority(self, base: &BaseChain) -> i32 {
         match self {
-            TableName::Main | TableName::Guard(_) => base.priority,
+            TableName::Main | TableName::Guard(_) | TableName::Trace(_) => base.priority,
             TableName::Run(_) => base.priority - 1,
         }
     }
@@ -125,17 +161,14 @@ impl fmt::Display for TableName {
             TableName::Main => f.write_str(TABLE),
             TableName::Run(id) => id.fmt(f),
             TableName::Guard(pid) => write!(f, "{GUARD_PREFIX}{pid}"),
+            TableName::Trace(id) => id.fmt(f),
         }
     }
 }
 
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{RUN_PREFIX}{}", self.pid)?;
-        match self.nth {
-            0 | 1 => Ok(()),
-            nth => write!(f, "-{nth}"),
-        }
+        f.write_str(&spelled(RUN_PREFIX, self.pid, self.nth))
     }
 }
 
@@ -143,12 +176,41 @@ impl FromStr for RunId {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
-        let numbers = name.strip_prefix(RUN_PREFIX).ok_or(())?;
-        let (pid, nth) = numbers.split_once('-').unwrap_or((numbers, "1"));
-        let id = Self { pid: pid.parse().map_err(drop)?, nth: nth.parse().map_err(drop)? };
-        // Not every spelling that parses is ours: `portmap-run-007`.
-        if id.to_string() == name { Ok(id) } else { Err(()) }
+        let (pid, nth) = numbers(RUN_PREFIX, name).ok_or(())?;
+        Ok(Self { pid, nth })
     }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&spelled(TRACE_PREFIX, self.pid, self.nth))
+    }
+}
+
+impl FromStr for TraceId {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let (pid, nth) = numbers(TRACE_PREFIX, name).ok_or(())?;
+        Ok(Self { pid, nth })
+    }
+}
+
+/// The name of a table by a process, the `nth` of this name.
+fn spelled(prefix: &str, pid: u32, nth: u32) -> String {
+    match nth {
+        0 | 1 => format!("{prefix}{pid}"),
+        nth => format!("{prefix}{pid}-{nth}"),
+    }
+}
+
+/// The numbers in such a name.
+fn numbers(prefix: &str, name: &str) -> Option<(u32, u32)> {
+    let numbers = name.strip_prefix(prefix)?;
+    let (pid, nth) = numbers.split_once('-').unwrap_or((numbers, "1"));
+    let (pid, nth) = (pid.parse().ok()?, nth.parse().ok()?);
+    // Not every spelling that parses is ours: `portmap-run-007`.
+    (spelled(prefix, pid, nth) == name).then_some((pid, nth))
 }
 
 #[cfg(test)]
@@ -176,6 +238,23 @@ mod tests {
         let comment = table.comment().unwrap();
         assert!(comment.ends_with("ä…"), "{comment}");
         assert_eq!(RunTable::found(id, false, Some(&comment)).lifetime, lifetime);
+    }
+
+    #[test]
+    fn a_trace_is_told_from_what_only_has_its_name() {
+        let id: TraceId = "portmap-trace-7-2".parse().unwrap();
+        assert_eq!(
+            (id.to_string().as_str(), id),
+            ("portmap-trace-7-2", TraceId { pid: 7, nth: 2 })
+        );
+        assert_eq!("portmap-run-7".parse::<TraceId>(), Err(()));
+        let lifetime = Lifetime::Supervised { socket: Some(41) };
+        let table = TraceTable { id, lifetime };
+        let comment = table.comment().unwrap();
+        assert_eq!(&*comment, "while socket 41 is open: a trace of portmap's");
+        assert_eq!(TraceTable::found(id, false, Some(&comment)), table);
+        assert_eq!(TraceTable::found(id, true, None).lifetime, Lifetime::Socket);
+        assert!(!TraceTable::found(id, false, None).lifetime.is_told());
     }
 
     #[test]

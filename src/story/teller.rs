@@ -8,6 +8,7 @@ use super::event::{Event, Packet, Said, Transport, Verdict};
 use super::stage::Stage;
 use super::tale::{Answer, AnswerKind, Decision, Leg, Origin, Outcome, Passage, Story, Word};
 use crate::mapping::Protocol;
+use crate::ruleset::TraceId;
 
 /// How long nothing must be heard of a connection before it counts as unanswered. The kernel
 /// answers for a TCP listener at once.
@@ -33,9 +34,6 @@ pub struct Teller {
     /// The last packet that entered a chain of the tracing table.
     entered: Option<Event>,
 }
-
-/// What the names of tracing tables begin with.
-pub const TABLE_PREFIX: &str = "portmap-trace-";
 
 /// What was heard beside the stories.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -264,7 +262,7 @@ impl Open {
         }
         if is_ours {
             self.reach(stage, leg, &event.said);
-        } else if !event.place.table.starts_with(TABLE_PREFIX) {
+        } else if event.place.table.parse::<TraceId>().is_err() {
             self.pass(event, leg);
         }
         self.wait(now);

@@ -15,8 +15,9 @@ use nix::libc;
 use crate::kernel::netlink::wire::Writer;
 use crate::kernel::nft::abi::*;
 use crate::kernel::nft::batch::Batch;
-use crate::kernel::nft::sets;
+use crate::kernel::nft::{sets, userdata};
 use crate::mapping::Service;
+use crate::ruleset::{Lifetime, TraceId, TraceTable};
 use crate::story::Stage;
 
 /// Ahead of -450, the first thing that the kernel or iptables does.
@@ -53,11 +54,16 @@ const REG32_04: u32 = 12;
 const REG32_05: u32 = 13;
 
 /// Makes the table, or fails if there is one of this name.
-pub fn create(name: &str, services: &[Service], is_owned: bool) -> Batch {
+pub fn create(trace: &TraceTable, services: &[Service]) -> Batch {
+    let name = &trace.id.to_string();
     let mut table = Table { name, batch: Batch::open(None, services.len()) };
     table.add(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE | libc::NLM_F_EXCL, |w| {
         w.attr_str(NFTA_TABLE_NAME, name);
+        let is_owned = trace.lifetime == Lifetime::Socket;
         w.attr_u32(NFTA_TABLE_FLAGS, if is_owned { TABLE_OWNER } else { 0 });
+        if let Some(comment) = trace.comment() {
+            w.attr(NFTA_TABLE_USERDATA, &userdata::comment(&comment));
+        }
     });
     table.sets(services);
     let has_others = services.iter().any(|service| service.protocol.number() != TCP);
@@ -71,7 +77,8 @@ pub fn create(name: &str, services: &[Service], is_owned: bool) -> Batch {
     table.batch
 }
 
-pub fn delete(name: &str) -> Batch {
+pub fn delete(id: TraceId) -> Batch {
+    let name = &id.to_string();
     let mut table = Table { name, batch: Batch::open(None, 0) };
     table.add(libc::NFT_MSG_DELTABLE, 0, |w| w.attr_str(NFTA_TABLE_NAME, name));
     table.batch.close();
