@@ -9,7 +9,7 @@ mod clear;
 pub mod completions;
 mod confinement;
 mod confirm;
-mod doctor;
+pub mod doctor;
 mod engine;
 mod failure;
 mod guard;
@@ -31,7 +31,7 @@ mod schema;
 mod services;
 mod show;
 mod status;
-mod trace;
+pub mod trace;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -21,6 +21,7 @@ mod health;
 mod next_boot;
 mod observer;
 mod open;
+mod others;
 mod rollback;
 mod run;
 mod session;
@@ -46,8 +47,9 @@ pub use guard::{AT_ONCE, By, Expected, Mended, Pace, Seen, Vigil, WINDOW, Witnes
 pub use health::Fault;
 pub use next_boot::{Brings, NextBoot};
 pub use observer::{Event, Observer};
+pub use others::{RunStatus, TraceStatus};
 pub use rollback::{RollbackRequest, RolledBack};
-pub use run::{Begun, Involved, RunRequest, RunStatus};
+pub use run::{Begun, Involved, RunRequest};
 pub use status::{Listing, Status, TrialStatus};
 pub use summary::{Change, Persisted};
 pub use trial::{Ended, Fate};

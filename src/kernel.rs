@@ -37,7 +37,7 @@ use crate::kernel::nft::moment::consistent;
 use crate::kernel::nft::{encode, explain, read, runs};
 use crate::mapping::{MappingSet, Protocol};
 use crate::plan::Step;
-use crate::ruleset::{Observed, Run, RunId, RunTable, Stamp};
+use crate::ruleset::{Observed, Run, RunTable, Stamp, TableName, TraceTable};
 
 /// The table, and the generation of the whole ruleset at which it was read.
 #[derive(Debug)]
@@ -45,19 +45,20 @@ pub struct Snapshot {
     pub generation: u32,
     /// `None` if the table does not exist.
     pub table: Option<Observed>,
-    /// Whether there are tables of runs as well. It costs nothing to know; [`Kernel::runs`] reads
-    /// them.
-    pub has_runs: bool,
+    /// Whether there are tables of runs or traces as well. It costs nothing to know;
+    /// [`Kernel::runs`] reads them.
+    pub has_others: bool,
 }
 
 pub use crate::kernel::nft::read::Extent;
 pub use crate::kernel::remedy::remedy;
 
-/// The tables of runs, and the generation of the whole ruleset at which they were read.
+/// The tables of runs and traces, and the generation of the whole ruleset at which they were read.
 #[derive(Debug)]
 pub struct Runs {
     pub generation: u32,
     pub runs: Vec<Run>,
+    pub traces: Vec<TraceTable>,
 }
 
 /// What portmap asks of the kernel of one network namespace. The program has [`Netlink`]; tests
@@ -76,7 +77,7 @@ pub trait Kernel {
     /// Carries out all steps or none, if the ruleset is still at `generation`.
     fn commit(&mut self, steps: &[Step], generation: u32) -> Result<(), CommitError>;
 
-    /// The tables of runs as they stood at one generation.
+    /// The tables of runs and traces as they stood at one generation.
     fn runs(&mut self) -> Result<Runs, Error>;
 
     /// Makes the table of a run by these steps, if the ruleset is still at `generation`. One with
@@ -85,8 +86,8 @@ pub trait Kernel {
     /// [`Lifetime::Socket`]: crate::ruleset::Lifetime::Socket
     fn hold(&mut self, run: &RunTable, steps: &[Step], generation: u32) -> Result<(), CommitError>;
 
-    /// Deletes the table of a run, if the ruleset is still at `generation`.
-    fn release(&mut self, run: RunId, generation: u32) -> Result<(), CommitError>;
+    /// Deletes the table of a run or a trace, if the ruleset is still at `generation`.
+    fn release(&mut self, table: TableName, generation: u32) -> Result<(), CommitError>;
 
     /// What a command is to inherit so that what this value [holds](Kernel::hold) lives as long as
     /// the command.
@@ -201,8 +202,8 @@ impl Kernel for Netlink {
 
     fn snapshot(&mut self, extent: Extent) -> Result<Snapshot, Error> {
         let read = |socket: &mut Socket| read::tables(socket, extent);
-        let (generation, (table, has_runs)) = consistent(&mut self.socket, read)?;
-        Ok(Snapshot { generation, table, has_runs })
+        let (generation, (table, has_others)) = consistent(&mut self.socket, read)?;
+        Ok(Snapshot { generation, table, has_others })
     }
 
     fn commit(&mut self, steps: &[Step], generation: u32) -> Result<(), CommitError> {
@@ -210,17 +211,17 @@ impl Kernel for Netlink {
     }
 
     fn runs(&mut self) -> Result<Runs, Error> {
-        let (generation, runs) = consistent(&mut self.socket, runs::runs)?;
-        Ok(Runs { generation, runs })
+        let (generation, (runs, traces)) = consistent(&mut self.socket, runs::runs)?;
+        Ok(Runs { generation, runs, traces })
     }
 
     fn hold(&mut self, run: &RunTable, steps: &[Step], generation: u32) -> Result<(), CommitError> {
         self.send(encode::run(run, steps, generation), steps, generation)
     }
 
-    fn release(&mut self, run: RunId, generation: u32) -> Result<(), CommitError> {
+    fn release(&mut self, table: TableName, generation: u32) -> Result<(), CommitError> {
         let steps = [Step::DeleteTable];
-        self.send(encode::run_over(run, generation), &steps, generation)
+        self.send(encode::over(table, generation), &steps, generation)
     }
 
     fn into_inherited(self) -> io::Result<OwnedFd> {

@@ -46,6 +46,7 @@ pub fn answers(data: &[u8]) {
         b'r' => {
             let Ok(found) = replay(data, || kernel.runs()) else { return };
             assert!(found.runs.is_sorted_by_key(|run| run.table.id));
+            assert!(found.traces.is_sorted_by_key(|trace| trace.id));
             for run in &found.runs {
                 let _ = run.mapping();
                 assert!(matches!(plan(None, Some(&run.observed))[..], [Step::DeleteTable]));

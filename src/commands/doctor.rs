@@ -19,18 +19,29 @@ use crate::host::services::Services;
 use crate::host::trust::Caller;
 use crate::host::{capabilities, sysctls, user};
 use crate::kernel::held::given;
-use crate::kernel::{Netlink, firewall};
-use crate::mapping::MappingSet;
+use crate::kernel::trace::Tracer;
+use crate::kernel::{CommitError, Netlink, firewall};
+use crate::mapping::{MappingSet, Service};
 use crate::ui::Ui;
 
 pub fn run(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result {
+    with(ui, common, doctor, Tracer::open)
+}
+
+/// The same with another tracer for a probe.
+pub fn with(
+    ui: &Ui,
+    common: &Common,
+    doctor: &cli::Doctor,
+    open: impl FnOnce(&[Service]) -> std::result::Result<Tracer, CommitError>,
+) -> Result {
     let examination = look_at_everything(ui, common, doctor)?;
     // One document is all that a program wants to read.
     if !(doctor.probe && ui.is_json()) {
         ui.doctor(&examination, !doctor.ports.is_empty())?;
     }
     let is_served =
-        !doctor.probe || probe::run(ui, common, &doctor.ports, &examination, doctor.yes)?;
+        !doctor.probe || probe::run(ui, common, &doctor.ports, &examination, doctor.yes, open)?;
     let is_sound = examination.is_healthy() && is_served;
     Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

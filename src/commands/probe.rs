@@ -13,9 +13,9 @@ use crate::commands::failure::{Failure, Result};
 use crate::commands::services;
 use crate::doctor::examine::Examination;
 use crate::host::probe::{self, Kept};
-use crate::kernel::firewall;
 use crate::kernel::outside::{Outside, OutsideError};
 use crate::kernel::trace::{Tracer, chart};
+use crate::kernel::{CommitError, firewall};
 use crate::mapping::{MappingSet, Protocol, Service};
 use crate::story::probe::{Got, Path, Probed, Side};
 use crate::story::{Chart, Origin, Story, Teller};
@@ -35,8 +35,10 @@ pub fn run(
     ports: &[String],
     examination: &Examination,
     agreed: bool,
+    open_tracer: impl FnOnce(&[Service]) -> std::result::Result<Tracer, CommitError>,
 ) -> Result<bool> {
-    let mapping = engine::open(ui, common)?.serving()?;
+    let mut engine = engine::open(ui, common)?;
+    let mapping = engine.serving()?;
     let services = services::named(ports, &mapping)?;
     if services.is_empty() {
         return Err(Failure::refused(
@@ -61,7 +63,8 @@ pub fn run(
         ui.say("nothing was tried: the probe was not agreed to")?;
         return Ok(false);
     }
-    let mut tracer = Tracer::open(&services)?;
+    engine.sweep_traces();
+    let mut tracer = open_tracer(&services)?;
     let (outside, outside_error) = match open(&networks, &outside) {
         Ok(outside) => (outside, None),
         Err(error) => (None, Some((error.to_string(), error.help()))),

@@ -13,15 +13,26 @@ use crate::commands::engine;
 use crate::commands::failure::{Failure, Result};
 use crate::commands::services;
 use crate::host::signals::EndSignals;
-use crate::kernel::firewall;
 use crate::kernel::trace::{Tracer, chart};
+use crate::kernel::{CommitError, firewall};
 use crate::mapping::{MappingSet, Service, words};
 use crate::story::{Chart, Story, Teller};
 use crate::ui::Ui;
 use crate::ui::trace::{Told, Traced};
 
 pub fn run(ui: &Ui, common: &Common, trace: &cli::Trace) -> Result {
-    let mapping = engine::open(ui, common)?.serving()?;
+    with(ui, common, trace, Tracer::open)
+}
+
+/// The same with another tracer.
+pub fn with(
+    ui: &Ui,
+    common: &Common,
+    trace: &cli::Trace,
+    open: impl FnOnce(&[Service]) -> std::result::Result<Tracer, CommitError>,
+) -> Result {
+    let mut engine = engine::open(ui, common)?;
+    let mapping = engine.serving()?;
     let services = services::named(&trace.ports, &mapping)?;
     if services.is_empty() {
         return Err(Failure::refused(
@@ -29,9 +40,10 @@ pub fn run(ui: &Ui, common: &Common, trace: &cli::Trace) -> Result {
             "name one: portmap trace 80; or map one first: portmap apply 80:3000",
         ));
     }
+    engine.sweep_traces();
     // Before the table is made: where it has no owner, it is this process that removes it.
     let signals = EndSignals::block().context("wait for signals")?;
-    let tracer = Tracer::open(&services)?;
+    let tracer = open(&services)?;
     let mut watch = Watch {
         teller: Teller::new(tracer.table().to_string()),
         tracer,

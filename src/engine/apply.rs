@@ -73,8 +73,8 @@ impl<K: Kernel> Engine<'_, K> {
 
     /// Makes the kernel do what the request says. `snapshot` is what [`Engine::read_kernel`] read.
     pub fn apply(&mut self, request: &ApplyRequest, snapshot: Snapshot) -> Result<Change> {
-        if snapshot.has_runs {
-            self.sweep_runs();
+        if snapshot.has_others {
+            self.sweep();
         }
         let without_history = !request.persist && request.trial.is_none();
         let (snapshot, unchanged) = self.nothing_to_do(request, snapshot);
@@ -162,7 +162,7 @@ impl<K: Kernel> Engine<'_, K> {
             Ok(change)
         });
         let change = cleared.map_err(super::Error::or_without_history)?;
-        self.sweep_runs();
+        self.sweep();
         Ok(change)
     }
 
@@ -173,7 +173,7 @@ impl<K: Kernel> Engine<'_, K> {
         session.forget_after(&mut change);
         session.look_ahead(&mut change);
         drop(session);
-        self.sweep_runs();
+        self.sweep();
         Ok(change)
     }
 

@@ -6,7 +6,7 @@ use crate::doctor::Finding;
 use crate::history::Settlement;
 use crate::mapping::GenerationId;
 use crate::plan::Step;
-use crate::ruleset::Run;
+use crate::ruleset::{Run, TableName};
 
 /// Who listens to the engine.
 pub trait Observer {
@@ -40,6 +40,8 @@ pub enum Event<'a> {
     TrialWithoutZone,
     /// A mapping that nobody held any more was removed, as the kernel does not do so by itself.
     RunRemoved(&'a Run),
+    /// The same, of the table of a trace or a probe.
+    TraceRemoved(TableName),
     /// So many outdated UDP flows were deleted.
     FlowsDeleted(usize),
     /// Something failed that the change does not depend on.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::error::{Error, Refusal, Result};
 use super::observer::{Event, timed};
+use super::others::{ATTEMPTS, holders_of};
 use super::view::View;
 use super::{Engine, announce};
-use crate::host::holders::{Process, holders, holders_of_inode};
 use crate::kernel::{CommitError, Extent, Kernel};
 use crate::mapping::{Comment, Mapping, MappingSet, Port, PortRange, Service};
 use crate::plan::{Step, plan};
@@ -33,42 +33,6 @@ pub struct Begun {
     pub overridden: Vec<Mapping>,
 }
 
-/// A run, and who holds it at this moment.
-#[derive(Debug)]
-pub struct RunStatus {
-    pub run: Run,
-    /// Empty if it cannot be told.
-    pub holders: Vec<Process>,
-    /// Whether nobody holds it any more, and it is there all the same.
-    pub is_left_over: bool,
-}
-
-impl RunStatus {
-    fn of(kernel: &mut impl Kernel, run: Run) -> Self {
-        let holders = holders_of(&run);
-        Self { is_left_over: is_left_over(kernel, &run), holders, run }
-    }
-}
-
-fn holders_of(run: &Run) -> Vec<Process> {
-    match (run.owner, run.table.lifetime) {
-        (Some(owner), _) => holders(owner),
-        (None, Lifetime::Supervised { socket: Some(socket) }) => holders_of_inode(socket),
-        (None, _) => Vec::new(),
-    }
-}
-
-/// A process of portmap's that looks after a run can be killed. Then its table stays until another
-/// command comes by.
-fn is_left_over(kernel: &mut impl Kernel, run: &Run) -> bool {
-    match run.table.lifetime {
-        Lifetime::Socket => false,
-        Lifetime::Supervised { socket } => {
-            socket.is_some_and(|socket| kernel.is_open(socket) == Some(false))
-        }
-    }
-}
-
 /// The ports that mappings and runs have to do with: those that clients connect to, and targets.
 #[derive(Clone, Debug, Default)]
 pub struct Involved(BTreeSet<Port>);
@@ -90,9 +54,6 @@ impl Involved {
     }
 }
 
-/// How often a run is tried again because another program committed in between.
-const ATTEMPTS: u32 = 50;
-
 impl<K: Kernel> Engine<'_, K> {
     /// Maps ports for as long as this engine's kernel is held. `mapping` is asked which, perhaps
     /// several times, as what is taken by others can change meanwhile.
@@ -107,8 +68,7 @@ impl<K: Kernel> Engine<'_, K> {
             if found.generation != view.generation() {
                 continue;
             }
-            if found.runs.iter().any(|run| is_left_over(&mut self.kernel, run)) {
-                self.remove_runs(is_left_over)?;
+            if self.remove_left_over(&found)? {
                 continue;
             }
             let running: Vec<_> = found.runs.iter().map(Run::mapping).collect();
@@ -153,55 +113,10 @@ impl<K: Kernel> Engine<'_, K> {
     }
 
     /// UDP clients that keep sending are to come to the run as well, and back.
-    fn clean_flows_of_run(&mut self, before: &MappingSet, after: &MappingSet) {
+    pub(super) fn clean_flows_of_run(&mut self, before: &MappingSet, after: &MappingSet) {
         if let Err(e) = self.kernel.clean_flows(before, after) {
             self.observer.event(Event::Shortfall(&e.into()));
         }
-    }
-
-    /// The runs that there are, in the order of their names.
-    pub fn runs(&mut self) -> Result<Vec<RunStatus>> {
-        let runs = self.kernel.runs()?.runs;
-        Ok(runs.into_iter().map(|run| RunStatus::of(&mut self.kernel, run)).collect())
-    }
-
-    /// Removes the run whose command had this socket, if it is still there.
-    pub fn end_run(&mut self, socket: u64) -> Result<()> {
-        let lifetime = Lifetime::Supervised { socket: Some(socket) };
-        self.remove_runs(|_, run| run.table.lifetime == lifetime)
-    }
-
-    /// Removes the runs that nobody holds any more. What a change is about does not depend on it.
-    pub(super) fn sweep_runs(&mut self) {
-        if let Err(e) = self.remove_runs(is_left_over) {
-            self.observer.event(Event::Shortfall(&e));
-        }
-    }
-
-    fn remove_runs(&mut self, is_meant: impl Fn(&mut K, &Run) -> bool) -> Result<()> {
-        let mut raced = 0;
-        while raced < ATTEMPTS {
-            let found = self.kernel.runs()?;
-            let Some(run) = found.runs.iter().find(|run| is_meant(&mut self.kernel, run)) else {
-                return Ok(());
-            };
-            match self.kernel.release(run.table.id, found.generation) {
-                Ok(()) => {
-                    self.observer.event(Event::RunRemoved(run));
-                    let serving = self.serving()?;
-                    self.clean_flows_of_run(&run.mapping(), &serving);
-                }
-                Err(CommitError::Raced) => {
-                    raced += 1;
-                    thread::sleep(Duration::from_millis(5));
-                }
-                Err(e) => {
-                    let doing = format!("delete table inet {}", run.table.id);
-                    return Err(Error::from(e).context(doing));
-                }
-            }
-        }
-        Err(Refusal::Restless { attempts: ATTEMPTS }.into())
     }
 
     /// The kernel that a run has begun on: while something of it is open, the run goes on.

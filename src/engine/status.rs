@@ -9,7 +9,7 @@ use super::boot::restorable;
 use super::drift::Drift;
 use super::error::{Context, Error, Result};
 use super::next_boot::NextBoot;
-use super::run::RunStatus;
+use super::others::{Others, RunStatus, TraceStatus};
 use super::view::View;
 use crate::formats::rules;
 use crate::history::{Guard, History, Outcome, Seen};
@@ -35,6 +35,8 @@ pub struct Status {
     pub lost: Option<GenerationId>,
     /// The mappings that live with a command, beside that of the files.
     pub runs: Vec<RunStatus>,
+    /// The tables of traces and probes that are under way, or were killed.
+    pub traces: Vec<TraceStatus>,
     /// The process that puts the table back if another program removes it.
     pub guard: Option<Guard>,
     /// What of the history cannot be read.
@@ -64,7 +66,7 @@ const ATTEMPTS: usize = 20;
 impl<K: Kernel> Engine<'_, K> {
     pub fn status(&mut self) -> Result<Status> {
         let view = View::new(self.read_kernel()?);
-        let runs = self.runs()?;
+        let Others { runs, traces } = self.others()?;
         let listening = self.at_targets(view.serving());
         let trial = view.trial().map(|t| TrialStatus { number: t.id.map(|id| id.0), left: t.left });
         let history = match self.history().context("read the history") {
@@ -82,6 +84,7 @@ impl<K: Kernel> Engine<'_, K> {
                     next_boot,
                     lost,
                     runs,
+                    traces,
                     guard: None,
                     problems,
                     listening,
@@ -112,6 +115,7 @@ impl<K: Kernel> Engine<'_, K> {
             next_boot,
             lost,
             runs,
+            traces,
             guard: history.guard_of(),
             problems,
             view,

@@ -17,7 +17,7 @@ use crate::mapping::{
 };
 use crate::plan::plan;
 use crate::ruleset::{
-    ChainName, Check, CheckRule, Counter, Layer, Lifetime, MapName, MapShape, Rule, desired,
+    ChainName, Check, CheckRule, Counter, Layer, Lifetime, MapName, MapShape, Rule, RunId, desired,
 };
 
 fn in_namespace(story: impl FnOnce() + Send) {
@@ -94,9 +94,9 @@ fn a_dump_of_the_ruleset_that_is_interrupted_is_begun_anew() {
         kernel.hold(&run, &make(&mapping(4000)), generation).unwrap();
 
         is_restless(&interrupted(|| {
-            let Snapshot { generation, table, has_runs } = kernel.snapshot(Extent::Whole)?;
+            let Snapshot { generation, table, has_others } = kernel.snapshot(Extent::Whole)?;
             assert_eq!(table.as_ref().map(|table| table.foreign.len()), Some(0));
-            Ok((generation, table, has_runs))
+            Ok((generation, table, has_others))
         }));
         is_restless(&interrupted(|| kernel.stamp()));
         is_restless(&interrupted(|| kernel.runs().map(|runs| (runs.generation, runs.runs))));
@@ -190,7 +190,7 @@ fn meanwhile(times: usize) -> impl FnMut(&mut [u8]) -> Result<(), Errno> {
         if done < times {
             let generation = other.generation().unwrap();
             let outcome = match is_there {
-                true => other.release(run.id, generation),
+                true => other.release(TableName::Run(run.id), generation),
                 false => other.hold(&run, &[Step::AddTable], generation),
             };
             outcome.unwrap();
@@ -207,12 +207,12 @@ fn what_is_read_while_others_commit_is_of_one_moment() {
         let mut kernel = Netlink::open().unwrap();
         commit(&mut kernel, &make(&mapping(3000)));
         let before = kernel.snapshot(Extent::Whole).unwrap();
-        let mut has_runs = false;
+        let mut has_others = false;
         // With another number each time, it is another question after which the last one comes.
         for times in (1..40).step_by(3) {
             let seen = meddle(meanwhile(times), || kernel.snapshot(Extent::Whole)).unwrap();
-            has_runs ^= times % 2 == 1;
-            assert_eq!((&seen.table, seen.has_runs), (&before.table, has_runs), "{times}");
+            has_others ^= times % 2 == 1;
+            assert_eq!((&seen.table, seen.has_others), (&before.table, has_others), "{times}");
             assert_eq!(seen.generation, kernel.generation().unwrap(), "{times}");
         }
         is_restless(&meddle(meanwhile(usize::MAX), || kernel.snapshot(Extent::Whole)).unwrap_err());

@@ -38,6 +38,9 @@ impl Observer for Ui {
                     run.table.id
                 ));
             }
+            Event::TraceRemoved(table) => self.note(format_args!(
+                "{table} is removed: the trace or probe that it belonged to was killed"
+            )),
             Event::FlowsDeleted(flows) if self.is_verbose() => {
                 self.note(format_args!("{flows} outdated UDP flows deleted"));
             }

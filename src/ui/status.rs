@@ -16,11 +16,12 @@ use super::remark::Remark;
 use super::watch::Rates;
 use super::{JSON_VERSION, Table, Ui};
 use crate::doctor::Holder;
-use crate::engine::{Brings, Drift, Fault, Status, TrialStatus};
+use crate::engine::{Brings, Drift, Fault, Status, TraceStatus, TrialStatus};
 use crate::formats::code::Code;
 use crate::history::Guard;
 use crate::mapping::words::{clients, fold};
 use crate::mapping::{GenerationId, Point};
+use crate::ruleset::TraceTable;
 
 use runs::RunJson;
 
@@ -47,8 +48,17 @@ pub struct Document {
     mappings: Vec<Entry>,
     /// What lives with a command, and takes precedence.
     runs: Vec<RunJson>,
+    /// The tables of traces and probes, which decide nothing.
+    traces: Vec<TraceJson>,
     /// Who puts the table back if another program removes it; null if nobody does.
     guard: Option<GuardJson>,
+}
+
+#[derive(Serialize)]
+struct TraceJson {
+    table: String,
+    /// Whether its process was killed, and it is there all the same.
+    left_over: bool,
 }
 
 #[derive(Serialize)]
@@ -62,6 +72,12 @@ struct GuardJson {
 struct FaultJson {
     code: Code,
     message: String,
+}
+
+impl From<&TraceStatus> for TraceJson {
+    fn from(trace: &TraceStatus) -> Self {
+        Self { table: trace.table.id.to_string(), left_over: trace.is_left_over }
+    }
 }
 
 impl From<&Fault> for FaultJson {
@@ -167,12 +183,30 @@ pub fn remarks(status: &Status, is_empty: bool) -> Vec<Remark> {
         remarks.extend(of_drift(drift));
     }
     remarks.extend(status.guard.map(guarded));
+    remarks.extend(status.traces.iter().filter_map(left_over));
     remarks.extend(boot::remarks(status));
     for problem in &status.problems {
         remarks.push(Remark::Warning(problem.to_string()));
         remarks.extend(problem.help().map(|help| Remark::Note(help.to_owned())));
     }
     remarks
+}
+
+/// A trace that is under way is nothing to speak of.
+fn left_over(trace: &TraceStatus) -> Option<Remark> {
+    let TraceTable { id, lifetime } = trace.table;
+    let warning = match (trace.is_left_over, lifetime.is_told()) {
+        (true, _) => format!(
+            "{id} is left over, without effect on where packets go: its trace or probe was killed; \
+             the next `portmap trace`, `doctor --probe`, `apply`, `run` or `clear` removes it"
+        ),
+        (false, false) => format!(
+            "{id} has the name of a trace's table, but does not say that it is one: no command \
+             removes it; `nft delete table inet {id}` does"
+        ),
+        (false, true) => return None,
+    };
+    Some(Remark::Warning(warning))
 }
 
 fn guarded(guard: Guard) -> Remark {
@@ -256,6 +290,7 @@ pub fn document(status: &Status, counted: &[Counted<'_>]) -> Document {
         problems: status.problems.iter().map(ToString::to_string).collect(),
         mappings: counted.iter().map(Entry::from).collect(),
         runs: status.runs.iter().map(RunJson::from).collect(),
+        traces: status.traces.iter().map(TraceJson::from).collect(),
         guard: status.guard.map(|guard| GuardJson {
             pid: guard.pid,
             last_repair: guard.last_repair.map(|at| format_rfc3339_seconds(at).to_string()),

@@ -13,7 +13,9 @@ use portmap::host::listeners::Listening;
 use portmap::kernel::{CommitError, Error, Extent, Kernel, Runs, Snapshot, conntrack, remedy};
 use portmap::mapping::{MappingSet, Protocol, Service};
 use portmap::plan::Step;
-use portmap::ruleset::{Lifetime, Map, MapName, Observed, Run, RunId, RunTable, Stamp};
+use portmap::ruleset::{
+    Lifetime, Map, MapName, Observed, Run, RunTable, Stamp, TableName, TraceTable,
+};
 
 use crate::model::Model;
 
@@ -47,6 +49,7 @@ struct State {
     open_connections: Vec<Service>,
     listening: Listening,
     runs: Vec<Run>,
+    traces: Vec<TraceTable>,
     faster_runs: Vec<Run>,
     has_no_owner: bool,
 }
@@ -173,6 +176,16 @@ impl FakeKernel {
         self.state().runs.push(run);
     }
 
+    /// The same, of the table of a trace.
+    pub fn add_trace(&self, trace: TraceTable) {
+        self.state().traces.push(trace);
+    }
+
+    /// The names of those that are there.
+    pub fn traces(&self) -> Vec<String> {
+        self.state().traces.iter().map(|trace| trace.id.to_string()).collect()
+    }
+
     /// Another run begins between our reading and our attempt to begin or end one.
     pub fn be_overtaken_by(&self, run: Run) {
         self.state().faster_runs.push(run);
@@ -217,8 +230,8 @@ impl Kernel for FakeKernel {
             }
             table.counters.elements.clear();
         }
-        let has_runs = !state.runs.is_empty();
-        Ok(Snapshot { generation: state.generation, table, has_runs })
+        let has_others = !(state.runs.is_empty() && state.traces.is_empty());
+        Ok(Snapshot { generation: state.generation, table, has_others })
     }
 
     fn commit(&mut self, steps: &[Step], generation: u32) -> Result<(), CommitError> {
@@ -277,7 +290,8 @@ impl Kernel for FakeKernel {
 
     fn runs(&mut self) -> Result<Runs, Error> {
         let state = self.state();
-        Ok(Runs { generation: state.generation, runs: state.runs.clone() })
+        let State { generation, runs, traces, .. } = &*state;
+        Ok(Runs { generation: *generation, runs: runs.clone(), traces: traces.clone() })
     }
 
     fn hold(&mut self, run: &RunTable, steps: &[Step], generation: u32) -> Result<(), CommitError> {
@@ -297,15 +311,17 @@ impl Kernel for FakeKernel {
         Ok(())
     }
 
-    fn release(&mut self, run: RunId, generation: u32) -> Result<(), CommitError> {
+    fn release(&mut self, table: TableName, generation: u32) -> Result<(), CommitError> {
         let mut state = self.state();
         state.be_overtaken();
         if generation != state.generation {
             return Err(CommitError::Raced);
         }
-        let before = state.runs.len();
-        state.runs.retain(|there| there.table.id != run);
-        assert_eq!(state.runs.len() + 1, before, "there is no such table");
+        let before = state.runs.len() + state.traces.len();
+        state.runs.retain(|there| TableName::Run(there.table.id) != table);
+        state.traces.retain(|there| TableName::Trace(there.id) != table);
+        let after = state.runs.len() + state.traces.len();
+        assert_eq!(after + 1, before, "there is no such table");
         state.generation += 1;
         Ok(())
     }

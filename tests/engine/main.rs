@@ -53,6 +53,7 @@ impl Observer for Diary {
     fn event(&self, event: Event<'_>) {
         let line = match event {
             Event::RunRemoved(run) => format!("removed {}", run.table.id),
+            Event::TraceRemoved(table) => format!("removed {table}"),
             Event::Locked => return,
             Event::Settled(settlement) => settlement.to_string(),
             Event::ConnectionsCut(n) => format!("{n} connections cut"),

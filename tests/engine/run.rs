@@ -4,7 +4,7 @@ use super::*;
 use portmap::engine::{Begun, Cause, Effect, Involved, Refusal, RunRequest};
 use portmap::kernel::CommitError;
 use portmap::mapping::{Comment, Port, PortRange};
-use portmap::ruleset::{Lifetime, Run, RunId};
+use portmap::ruleset::{Lifetime, Run, RunId, TraceId, TraceTable};
 use std::os::unix::net::UnixStream;
 
 fn request(pid: u32) -> RunRequest {
@@ -213,6 +213,42 @@ fn who_is_overtaken_each_time_ends_no_run_and_says_so() {
     overtake();
     host.apply("90:3000").unwrap();
     assert!(host.runs().contains(&"portmap-run-7 80:4000".to_owned()));
+}
+
+#[test]
+fn what_a_killed_trace_has_left_is_removed_by_the_next_command() {
+    let host = Host::with(&["80:3000"]);
+    let add = |pid, socket| {
+        let lifetime = Lifetime::Supervised { socket };
+        host.kernel.add_trace(TraceTable { id: TraceId { pid, nth: 1 }, lifetime });
+    };
+    let (_held, living) = socket();
+    add(1, Some(living));
+    add(2, None);
+    let others = ["portmap-trace-1", "portmap-trace-2"];
+    let left_over = || add(3, Some(socket().1));
+    let is_left_over = || {
+        let traces = host.engine().status().unwrap().traces;
+        traces.iter().map(|trace| trace.is_left_over).collect::<Vec<_>>()
+    };
+    left_over();
+    assert_eq!(is_left_over(), [false, false, true]);
+    host.apply("80:3000").unwrap();
+    assert_eq!(host.kernel.traces(), others, "even if apply has nothing else to do");
+    left_over();
+    host.engine().clear(true).unwrap();
+    assert_eq!(host.kernel.traces(), others);
+    left_over();
+    host.begin(8, "81:4001").unwrap();
+    assert_eq!(host.kernel.traces(), others);
+
+    // A trace is to show what there is: a run that nobody holds stays.
+    let request = supervised(7, socket().1);
+    host.engine().begin_run(&request, |_| Ok::<_, Error>(set("82:4000"))).unwrap();
+    left_over();
+    host.engine().sweep_traces();
+    assert_eq!(host.kernel.traces(), others);
+    assert_eq!(host.runs().len(), 2);
 }
 
 /// Where it was started, its process may have had another number.

@@ -91,7 +91,7 @@ impl Namespace {
                 command.arg("run").args(arguments);
                 command
             }
-            By::Supervisor => self.old_kernel_run(arguments),
+            By::Supervisor => self.on_old_kernel(&[&["run"], arguments].concat()),
         };
         command.env("PORTMAP_STATE_DIR", self.dir().join("state"));
         command.env_remove("PORT").env_remove("SUDO_UID");

@@ -1,13 +1,15 @@
 //! `portmap trace`: the stories of real connections.
 
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::schemas::{complaints, schema};
-use crate::support::portmap::{Outcome, Running};
+use crate::support::portmap::{Outcome, PROGRAM, Running};
 use crate::support::{Namespace, NoAnswer, World, answer, skip, wait_until};
 
 impl Namespace {
@@ -363,19 +365,24 @@ fn who_else_traces_a_connection_takes_nothing_away() {
 fn nothing_is_left_behind_by_any_end() {
     let host = Namespace::new();
     host.apply("ports: { 80: 3000 }");
-    for signal in ["INT", "TERM", "HUP", "KILL"] {
-        let mut trace = host.command(crate::support::portmap::PROGRAM);
+    let by_kernel = || {
+        let mut trace = host.command(PROGRAM);
         trace.args(["trace", "80"]).stdout(Stdio::null()).stderr(Stdio::null());
-        trace.env("PORTMAP_STATE_DIR", host.dir().join("state"));
-        let mut trace = trace.spawn().unwrap();
+        trace.env("PORTMAP_STATE_DIR", host.dir().join("state")).spawn().unwrap()
+    };
+    let ends = |mut trace: Child, signal: Signal| {
         wait_until("the tracing table is there", || host.has_tracing_table());
-        host.output(
-            host.command("kill").args([&format!("-{signal}"), &trace.id().to_string()]),
-            "",
-        );
+        kill(Pid::from_raw(trace.id() as i32), signal).unwrap();
         let code = trace.wait().unwrap().code();
-        assert_eq!(code, (signal != "KILL").then_some(1), "{signal}");
         wait_until("the table goes with the process", || !host.has_tracing_table());
+        code
+    };
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        assert_eq!(ends(by_kernel(), signal), Some(1), "{signal}");
+        ends(host.start_on_old_kernel(&["trace", "80"]), signal);
+    }
+    if host.has_owners() {
+        assert_eq!(ends(by_kernel(), Signal::SIGKILL), None);
     }
     // Two at the same time.
     let (one, two) =
@@ -384,6 +391,54 @@ fn nothing_is_left_behind_by_any_end() {
     assert!(host.has_tracing_table(), "the other one's is still there");
     assert_eq!(host.tcp_ask("127.0.0.1:80"), Err(NoAnswer::Refused));
     one.wait().succeeds();
+}
+
+/// Before Linux 5.12.
+#[test]
+fn what_a_killed_trace_leaves_over_is_said_and_removed() {
+    let host = Namespace::new();
+    host.apply("ports: { 90: 3000 }");
+    host.nft("add table inet portmap-trace-5; add chain inet portmap-trace-5 c");
+    let start = || {
+        // Of a port that nobody connects to.
+        let trace = host.start_on_old_kernel(&["trace", "81", "--timeout", "60s"]);
+        let table = format!("portmap-trace-{}", trace.id());
+        wait_until("the tracing table is there", || host.nft("list tables").contains(&table));
+        (trace, table)
+    };
+    let is_there = |table: &str| host.nft("list tables").lines().any(|line| line.ends_with(table));
+    let kill = |mut trace: Child| {
+        trace.kill().unwrap();
+        trace.wait().unwrap();
+    };
+    let (living, of_living) = start();
+    let rules = host.file("rules.yaml", "ports: { 90: 3000 }");
+    for (command, code) in [
+        (&["apply", rules.to_str().unwrap()][..], 0),
+        (&["run", "80:8001", "--user", "root", "--", "true"], 0),
+        (&["trace", "80", "--timeout", "1ms"], 1),
+        (&["doctor", "--probe", "--yes", "80"], 1),
+        (&["clear"], 0),
+    ] {
+        let (trace, table) = start();
+        let left_over = || {
+            let status = host.status();
+            let traces = status["traces"].as_array().unwrap().iter();
+            let left = traces.filter(|trace| trace["left_over"] == true);
+            left.map(|trace| trace["table"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(left_over(), [""; 0]);
+        kill(trace);
+        assert_eq!(left_over(), [&*table]);
+        let status = host.portmap(["status"]).run().succeeds();
+        let status = status.says(&format!("{table} is left over"));
+        status.says("`nft delete table inet portmap-trace-5`");
+        let done = host.portmap(command).run().fails_with(code);
+        done.says(&format!("{table} is removed"));
+        assert!(!is_there(&table), "{command:?}");
+        assert!(is_there(&of_living) && is_there("portmap-trace-5"), "{command:?}");
+    }
+    kill(living);
 }
 
 /// Before Linux 5.12 no table has an owner; then the tracer removes it.

@@ -12,8 +12,7 @@ use super::{sets, userdata};
 use crate::kernel::netlink::wire::Writer;
 use crate::plan::Step;
 use crate::ruleset::{
-    ChainName, Counter, GATE, HookPoint, Kind, Lifetime, MapName, Policy, Rule, RunId, RunTable,
-    TableName,
+    ChainName, Counter, GATE, HookPoint, Kind, Lifetime, MapName, Policy, Rule, RunTable, TableName,
 };
 
 /// All messages of `steps` in our table, for a ruleset at `generation`.
@@ -31,9 +30,9 @@ pub fn run(run: &RunTable, steps: &[Step], generation: u32) -> Batch {
     whole(Place { name: TableName::Run(run.id), flags, comment }, steps, generation)
 }
 
-/// The messages that delete it.
-pub fn run_over(id: RunId, generation: u32) -> Batch {
-    let place = Place { name: TableName::Run(id), ..Place::default() };
+/// The messages that delete a table.
+pub fn over(name: TableName, generation: u32) -> Batch {
+    let place = Place { name, ..Place::default() };
     whole(place, &[Step::DeleteTable], generation)
 }
 

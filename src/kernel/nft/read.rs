@@ -19,7 +19,7 @@ use crate::kernel::netlink::socket::Socket;
 use crate::kernel::netlink::wire::{Attrs, Malformed, Message, be_u32, text};
 use crate::ruleset::{
     ChainName, Counter, Counters, GATE, Gate, Hook, HookPoint, Layer, Map, MapName, Observed,
-    Policy, RunId, Stamp, TABLE, TableName,
+    Policy, RunId, Stamp, TABLE, TableName, TraceId,
 };
 
 /// `NFT_MSG_GETFLOWTABLE`
@@ -78,21 +78,21 @@ pub struct Head<'a> {
     pub userdata: Option<&'a [u8]>,
 }
 
-/// The table, or `None` if there is none, and whether there are tables of runs. Not one moment of
-/// it unless the generation before and after is the same.
+/// The table, or `None` if there is none, and whether there are tables of runs or traces. Not one
+/// moment of it unless the generation before and after is the same.
 pub fn tables(socket: &mut Socket, extent: Extent) -> Result<(Option<Observed>, bool), Error> {
     let mut found = None;
-    let mut has_runs = false;
+    let mut has_others = false;
     heads(socket, |name, head| {
         if name == TABLE {
             found = Some(Observed { foreign: additions(head), ..Observed::default() });
         }
-        has_runs |= name.parse::<RunId>().is_ok();
+        has_others |= name.parse::<RunId>().is_ok() || name.parse::<TraceId>().is_ok();
     })?;
     if let Some(seen) = &mut found {
         Source::main(socket).content(extent, seen)?;
     }
-    Ok((found, has_runs))
+    Ok((found, has_others))
 }
 
 /// What is at the table itself that portmap does not put there.
@@ -130,6 +130,15 @@ impl<'a> Head<'a> {
             owner: attrs.find(NFTA_TABLE_OWNER)?.map(be_u32).transpose()?,
             userdata: attrs.find(NFTA_TABLE_USERDATA)?,
         })
+    }
+
+    pub fn is_owned(&self) -> bool {
+        self.flags & TABLE_OWNER != 0
+    }
+
+    /// What does not read as user data is no comment of portmap's.
+    pub fn comment(&self) -> Option<&'a str> {
+        self.userdata.and_then(|data| userdata::read_comment(data).ok().flatten())
     }
 }
 

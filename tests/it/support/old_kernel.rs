@@ -1,28 +1,30 @@
-//! `portmap run` on a kernel that cannot tie a table to a socket, as before Linux 5.12: the real one,
-//! but for that. Like the servers of [`process`](super::process) it is this very program once more.
+//! Commands of portmap's on a kernel that cannot tie a table to a socket, as before Linux 5.12: the
+//! real one, but for that. Like the servers of [`process`](super::process) it is this very program once more.
 
 use std::env;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use clap::Parser;
+use nix::sys::signal::{SigSet, Signal};
 use portmap::cli::{self, Cli};
 use portmap::commands;
 use portmap::firewall::Rulesets;
 use portmap::host::listeners::Listening;
+use portmap::kernel::trace::Tracer;
 use portmap::kernel::{CommitError, Error, Extent, Kernel, Netlink, Runs, Snapshot, conntrack};
 use portmap::mapping::{MappingSet, Protocol};
 use portmap::plan::Step;
-use portmap::ruleset::{Lifetime, RunId, RunTable, Stamp};
+use portmap::ruleset::{Lifetime, RunTable, Stamp, TableName};
 use portmap::ui::{Settings, Ui};
 
 use super::process::this_program;
 use super::{Namespace, skip};
 
 /// The words of the command line.
-const VARIABLE: &str = "PORTMAP_TEST_RUN";
+const VARIABLE: &str = "PORTMAP_TEST_COMMAND";
 const BETWEEN: char = '\u{1f}';
 
 impl Namespace {
@@ -38,33 +40,52 @@ impl Namespace {
         has_owners
     }
 
-    /// `portmap run` with these words. On standard output it says a line of its own first.
-    pub fn old_kernel_run(&self, words: &[&str]) -> Command {
-        let mut command = this_program(self, module_path!(), "a_run");
+    /// portmap with these words. On standard output it says a line of its own first.
+    pub fn on_old_kernel(&self, words: &[&str]) -> Command {
+        let mut command = this_program(self, module_path!(), "a_command");
         command.env(VARIABLE, words.join(&BETWEEN.to_string()));
         command
+    }
+
+    /// The same, started, for a command that has a say in how signals end it. Here another thread
+    /// begins the program, which has to leave them to it.
+    pub fn start_on_old_kernel(&self, words: &[&str]) -> Child {
+        let mut command = self.on_old_kernel(words);
+        command.env("PORTMAP_STATE_DIR", self.dir().join("state"));
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let left: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+        let before = SigSet::thread_get_mask().unwrap();
+        left.thread_block().unwrap();
+        let child = command.spawn();
+        before.thread_set_mask().unwrap();
+        child.unwrap()
     }
 }
 
 #[test]
 #[ignore = "no test, but the part that other tests start as a process"]
-fn a_run() {
+fn a_command() {
     let Ok(told) = env::var(VARIABLE) else { return };
     println!("\n{STARTS}");
-    let words = ["portmap", "run"].into_iter().chain(told.split(BETWEEN));
-    let Cli { common, command: cli::Command::Run(run), .. } = Cli::parse_from(words) else {
-        panic!("{told}")
-    };
+    let words = ["portmap"].into_iter().chain(told.split(BETWEEN));
+    let Cli { common, command, .. } = Cli::parse_from(words);
     let ui = Ui::new(Settings::default());
     let open = || Netlink::open().map(WithoutOwner);
-    if let Err(failure) = commands::run::with(&ui, &common, &run, open) {
+    let tracer = Tracer::open_without_owner;
+    let done = match command {
+        cli::Command::Run(run) => commands::run::with(&ui, &common, &run, open),
+        cli::Command::Trace(trace) => commands::trace::with(&ui, &common, &trace, tracer),
+        cli::Command::Doctor(doctor) => commands::doctor::with(&ui, &common, &doctor, tracer),
+        _ => panic!("{told}"),
+    };
+    if let Err(failure) = done {
         failure.show(&ui);
         panic!("it did not run");
     }
 }
 
 /// What comes before this is what the program says of itself as a program of tests.
-pub const STARTS: &str = "the run starts";
+pub const STARTS: &str = "the command starts";
 
 struct WithoutOwner(Netlink);
 
@@ -76,8 +97,8 @@ impl Kernel for WithoutOwner {
         }
     }
 
-    fn release(&mut self, run: RunId, generation: u32) -> Result<(), CommitError> {
-        self.0.release(run, generation)
+    fn release(&mut self, table: TableName, generation: u32) -> Result<(), CommitError> {
+        self.0.release(table, generation)
     }
 
     fn into_inherited(self) -> io::Result<OwnedFd> {
