@@ -13,6 +13,7 @@ use crate::commands::failure::{Failure, Result};
 use crate::commands::services;
 use crate::doctor::examine::Examination;
 use crate::host::probe::{self, Kept};
+use crate::host::signals::EndSignals;
 use crate::kernel::outside::{Outside, OutsideError};
 use crate::kernel::trace::{Tracer, chart};
 use crate::kernel::{CommitError, firewall};
@@ -64,7 +65,10 @@ pub fn run(
         return Ok(false);
     }
     engine.sweep_traces();
+    // Before the table is made: where it has no owner, it is this process that removes it.
+    let signals = EndSignals::block_unless_ignored().context("wait for signals")?;
     let mut tracer = open_tracer(&services)?;
+    signals.end_after(tracer.last_work());
     let (outside, outside_error) = match open(&networks, &outside) {
         Ok(outside) => (outside, None),
         Err(error) => (None, Some((error.to_string(), error.help()))),

@@ -100,6 +100,17 @@ impl Tracer {
         self.table.id
     }
 
+    /// What is to be done before the process is ended by a signal: the table is removed where the
+    /// kernel does not do so by itself.
+    pub fn last_work(&self) -> impl FnOnce() + Send + use<> {
+        let TraceTable { id, lifetime } = self.table;
+        move || {
+            if let (false, Ok(mut socket)) = (lifetime == Lifetime::Socket, Socket::open()) {
+                remove(&mut socket, id);
+            }
+        }
+    }
+
     /// Readable when the kernel has said something.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.events.fd()

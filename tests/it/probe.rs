@@ -2,9 +2,12 @@
 
 use std::io::Read;
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Stdio};
 use std::thread;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::schemas::{complaints, schema};
@@ -197,24 +200,32 @@ fn nothing_of_a_probe_outlives_its_process() {
     host.nft_script(
         "table inet fw { chain input { type filter hook input priority 0; tcp dport 3000 drop; }; }",
     );
-    for signal in ["-TERM", "-KILL"] {
+    let words = ["doctor", "--probe", "--yes"];
+    let by_kernel = || {
+        let mut probe = host.command(PROGRAM);
+        probe.args(words).stdout(Stdio::null()).stderr(Stdio::null());
+        probe.env("PORTMAP_STATE_DIR", host.dir().join("state")).spawn().unwrap()
+    };
+    let goes = |start: &dyn Fn() -> Child, signal: Signal| {
         // On a busy machine a probe can be over before its interface is noticed here: once more then.
         let is_killed = (0..10).any(|_| {
-            let mut probe = host.command(PROGRAM);
-            probe.args(["doctor", "--probe", "--yes"]).stdout(Stdio::null()).stderr(Stdio::null());
-            probe.env("PORTMAP_STATE_DIR", host.dir().join("state"));
-            let mut probe = probe.spawn().unwrap();
+            let mut probe = start();
             wait_until("the probe has its interface, or is over", || {
                 let is_there = host.ip("link show").contains("portmap-probe");
                 is_there || probe.try_wait().unwrap().is_some()
             });
-            host.output(
-                host.command("sh").args(["-c", "kill $0 $1 || :", signal, &probe.id().to_string()]),
-                "",
-            );
-            probe.wait().unwrap().code().is_none()
+            // It has not been waited for, so its number is nobody else's, unless it is over.
+            if probe.try_wait().unwrap().is_none() {
+                kill(Pid::from_raw(probe.id() as i32), signal).unwrap();
+            }
+            probe.wait().unwrap().signal() == Some(signal as i32)
         });
         assert!(is_killed, "no probe was killed by {signal}");
         wait_until("everything goes with the process", || !host.has_traces_of_a_probe());
+    };
+    goes(&by_kernel, Signal::SIGTERM);
+    goes(&|| host.start_on_old_kernel(&words), Signal::SIGTERM);
+    if host.has_owners() {
+        goes(&by_kernel, Signal::SIGKILL);
     }
 }
