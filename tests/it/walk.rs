@@ -192,6 +192,9 @@ impl Walk {
         let command = self.dice.pick(&["flush ruleset", "delete table inet portmap"]);
         if command == "flush ruleset" {
             after.other = Other::None;
+            if !self.stage.has_owners {
+                after.run = None;
+            }
         } else if self.model.table.is_none() {
             return self.command();
         }

@@ -17,6 +17,8 @@ use crate::support::{NoAnswer, PATIENCE, World};
 
 pub struct Stage {
     pub world: World,
+    /// Whether nobody but its owner can remove the table of a run.
+    pub has_owners: bool,
     _servers: Vec<Server>,
     /// How often somebody has asked.
     connections: AtomicUsize,
@@ -49,7 +51,8 @@ impl Stage {
         let serve = |(port, name): (u16, Option<&str>)| Some(world.host.serve(name?, port));
         let (port, name) = TAKEN;
         let servers = TARGETS.into_iter().chain([(port, Some(name))]).filter_map(serve).collect();
-        Self { world, _servers: servers, connections: AtomicUsize::new(0) }
+        let has_owners = world.host.has_owners();
+        Self { world, has_owners, _servers: servers, connections: AtomicUsize::new(0) }
     }
 
     pub fn connections(&self) -> usize {
