@@ -33,5 +33,6 @@ pub mod services;
 pub mod signals;
 pub mod sysctls;
 pub mod terminal;
+pub mod threads;
 pub mod trust;
 pub mod user;

@@ -1,8 +1,6 @@
 //! What applying files would change: `plan` and `apply --dry-run`.
 
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use crate::cli::{self, Common};
 use crate::commands::engine;
@@ -10,6 +8,7 @@ use crate::commands::failure::Result;
 use crate::commands::input::{self, Texts};
 use crate::commands::outcome::exit_code;
 use crate::engine::{Engine, Refusal};
+use crate::host::threads;
 use crate::kernel::{Netlink, Snapshot};
 use crate::ui::Ui;
 use crate::ui::change::Tense;
@@ -52,20 +51,7 @@ pub fn read_both(
         let rules = texts.resolve(ui, strict)?;
         return Ok((engine.read_kernel()?, rules));
     }
-    // Whoever comes to it takes it.
-    let texts = Mutex::new(Some(texts));
-    let take = || texts.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let resolve = || take().expect("resolved once").resolve(ui, strict);
-    let (snapshot, rules) = thread::scope(|scope| {
-        let thread = thread::Builder::new().spawn_scoped(scope, resolve);
-        let snapshot = engine.read_kernel();
-        let rules = match thread {
-            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            // Where there is no thread to spare, one after the other.
-            Err(_) => resolve(),
-        };
-        (snapshot, rules)
-    });
+    let (rules, snapshot) = threads::at_once(|| texts.resolve(ui, strict), || engine.read_kernel());
     let rules = rules?;
     Ok((snapshot?, rules))
 }

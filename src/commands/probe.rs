@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::thread;
 use std::time::Instant;
 
 use crate::cli::Common;
@@ -14,6 +13,7 @@ use crate::commands::services;
 use crate::doctor::examine::Examination;
 use crate::host::probe::{self, Kept};
 use crate::host::signals::EndSignals;
+use crate::host::threads;
 use crate::kernel::outside::{Outside, OutsideError};
 use crate::kernel::trace::{Tracer, chart};
 use crate::kernel::{CommitError, firewall};
@@ -171,15 +171,11 @@ fn at_once(paths: &[Path], outside: Option<&Outside>) -> Vec<Try> {
     let (here, mut there) = (of(Side::Here), of(Side::Outside));
     there.retain(|path| outside.is_some_and(|o| o.reaches(path.address)));
     let (from_here, from_there) = (targets(&here), targets(&there));
-    let (mut attempts, others) = thread::scope(|scope| {
-        let local = || probe::attempt_all(&from_here);
-        let thread = thread::Builder::new().spawn_scoped(scope, local);
-        let others = outside.and_then(|o| o.run(move || probe::attempt_all(&from_there)));
-        // A machine may have no thread to spare.
-        let local = thread.map_or_else(|_| local(), |thread| thread.join().unwrap_or_default());
-        (local, others.unwrap_or_default())
-    });
-    attempts.extend(others);
+    let (mut attempts, others) = threads::at_once(
+        || probe::attempt_all(&from_here),
+        || outside.and_then(|o| o.run(move || probe::attempt_all(&from_there))),
+    );
+    attempts.extend(others.unwrap_or_default());
     let looks = probe::look_at(&mut attempts);
     let paths = here.into_iter().chain(there);
     paths
