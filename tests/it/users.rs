@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::support::net::{Ask, Asker, counts};
@@ -192,15 +191,12 @@ fn no_connection_of_the_right_user_is_lost() {
 
     // The app restarts as one does that loses nobody: another process of the same user listens
     // beside it, and takes over who waits in its queue when it closes (Linux 5.14).
-    const MIGRATE: &str = "net/ipv4/tcp_migrate_req";
-    if !host.run(|| Path::new("/proc/sys").join(MIGRATE).exists()) {
+    if !host.hands_over_its_queue() {
         skip(
-            "this kernel cannot give who waits at a socket that closes to another one \
-             (tcp_migrate_req, Linux 5.14)",
+            "this kernel cannot give who waits at a socket that closes to another one (Linux 5.14)",
         );
         return;
     }
-    host.sysctl(MIGRATE, "1");
     let all = askers(&world, 80, &[Ask::Tcp], PATIENCE);
     for comment in ["fifth", "sixth", "seventh", "eighth"] {
         all.iter().for_each(|asker| asker.wait_for(50));

@@ -1,7 +1,8 @@
 //! Servers that say who they are, and clients that ask.
 //!
 //! The question is any line, or any datagram; the answer is `NAME PEER`: the server's name, and
-//! the client's address as the server sees it.
+//! the client's address as the server sees it. Behind that, a datagram repeats the question: an
+//! answer that comes late is not mistaken for that of the next one.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -10,7 +11,8 @@ use std::net::{
 };
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -100,6 +102,27 @@ impl Namespace {
     pub fn serve(&self, name: &str, port: u16) -> Server {
         let any = format!("[::]:{port}");
         self.serve_at(name, &[Listen::Tcp(&any), Listen::Udp(&any)])
+    }
+
+    /// Whether a TCP socket that closes gives who waits in its queue to another one of its port, once
+    /// that is asked for. Debian's Linux 5.10 has the setting of 5.14, without effect.
+    pub fn hands_over_its_queue(&self) -> bool {
+        const PORT: u16 = 9999;
+        const MIGRATE: &str = "net/ipv4/tcp_migrate_req";
+        if !self.run(|| Path::new("/proc/sys").join(MIGRATE).exists()) {
+            return false;
+        }
+        self.sysctl(MIGRATE, "1");
+        self.run(|| {
+            let listener = || TcpListener::from(shared(SockType::Stream, PORT).unwrap());
+            let (closes, stays) = (listener(), listener());
+            let client = |_| TcpStream::connect((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+            let clients: Vec<_> = (0..16).map(client).collect();
+            drop(closes);
+            stays.set_nonblocking(true).unwrap();
+            thread::sleep(Duration::from_millis(200));
+            std::iter::from_fn(|| stays.accept().ok()).count() == clients.len()
+        })
     }
 
     /// A server on just these. `[::]` is dual stack, as in most of the world's applications.
@@ -240,8 +263,10 @@ fn talk(name: &str, mut connection: &TcpStream) -> io::Result<()> {
 /// address that the answer comes from.
 fn reply(name: &str, socket: &UdpSocket) -> io::Result<()> {
     let mut question = [0; 512];
-    let (_, peer) = socket.recv_from(&mut question)?;
-    socket.send_to(format!("{name} {}", unmapped(peer)).as_bytes(), peer).map(drop)
+    let (len, peer) = socket.recv_from(&mut question)?;
+    let mut answer = format!("{name} {} ", unmapped(peer)).into_bytes();
+    answer.extend_from_slice(&question[..len]);
+    socket.send_to(&answer, peer).map(drop)
 }
 
 /// A dual-stack socket shows IPv4 clients as `::ffff:192.0.2.2`.
@@ -289,7 +314,10 @@ impl TcpConnection {
 }
 
 /// A UDP client that keeps its source port, as a resolver's or a telephone's flow does.
-pub struct UdpClient(UdpSocket);
+pub struct UdpClient {
+    socket: UdpSocket,
+    asked: AtomicU32,
+}
 
 impl UdpClient {
     fn open(source_port: u16, to: SocketAddr, timeout: Duration) -> io::Result<Self> {
@@ -301,14 +329,21 @@ impl UdpClient {
         // A connected socket hears of refusals, and accepts answers from this address only.
         socket.connect(to)?;
         socket.set_read_timeout(Some(timeout))?;
-        Ok(Self(socket))
+        Ok(Self { socket, asked: AtomicU32::new(0) })
     }
 
     fn ask_all(&self) -> Result<(String, SocketAddr), NoAnswer> {
-        self.0.send(b"who are you")?;
+        let question = self.asked.fetch_add(1, Ordering::Relaxed).to_string();
+        self.socket.send(question.as_bytes())?;
         let mut answer = [0; 512];
-        let len = self.0.recv(&mut answer)?;
-        Ok(parse_answer(&String::from_utf8_lossy(&answer[..len])))
+        loop {
+            let len = self.socket.recv(&mut answer)?;
+            let answer = String::from_utf8_lossy(&answer[..len]);
+            let (answer, to) = answer.rsplit_once(' ').expect("NAME PEER QUESTION");
+            if to == question {
+                return Ok(parse_answer(answer));
+            }
+        }
     }
 
     /// Who answers now? A single datagram: one that is lost is a timeout.
