@@ -10,5 +10,7 @@ pub mod hidden;
 pub mod iptables;
 pub mod rules;
 mod shell;
+mod spelling;
 
 pub use shell::{is_nft_word, shell_quoted};
+pub use spelling::closest;

@@ -11,7 +11,7 @@ use nix::unistd::Uid;
 
 use crate::cli::Cli;
 use crate::formats::rules::{self, Shape};
-use crate::formats::shell_quoted;
+use crate::formats::{closest, shell_quoted};
 use crate::host::environment;
 use crate::kernel::{limits, secure};
 use crate::ui::escape::{is_hidden, visible};
@@ -54,8 +54,8 @@ fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
     }
     let mut matches = match command.clone().try_get_matches_from(words) {
         Err(e) if e.kind() == ErrorKind::MissingSubcommand => return Err(without_command(command)),
-        Err(e) if e.kind() == ErrorKind::InvalidSubcommand => return Err(or_apply(e)),
-        matches => matches?,
+        Err(e) => return Err(with_what_is_meant(e, &command, words)),
+        Ok(matches) => matches,
     };
     Cli::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut command))
 }
@@ -79,17 +79,62 @@ fn without_command(command: Command) -> clap::Error {
 
 const NAME: &str = "portmap";
 
-/// A mapping or a file, where a command belongs, is to be applied.
-fn or_apply(mut error: clap::Error) -> clap::Error {
-    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
-        return error;
+/// clap's own suggestions include what only has many letters in common: `history` for `stop`.
+fn with_what_is_meant(
+    mut error: clap::Error,
+    command: &Command,
+    words: &[OsString],
+) -> clap::Error {
+    let invalid = |error: &clap::Error, kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.clone()),
+        _ => None,
     };
-    let is_file = word.ends_with(".yaml") || word.ends_with(".yml");
-    if is_file || rules::shape(word) == Shape::Mapping {
-        let tip = format!("to apply it, type `sudo {NAME} apply {}`", shell_quoted(word));
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    if let Some(word) = invalid(&error, ContextKind::InvalidSubcommand) {
+        let names: Vec<_> = command.get_subcommands().flat_map(names).collect();
+        if is_to_be_applied(&word) {
+            let tip = format!("to apply it, type `sudo {NAME} apply {}`", shell_quoted(&word));
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        } else if let Some(name) = closest(&word, &names) {
+            let names = ContextValue::Strings(vec![name.to_owned()]);
+            error.insert(ContextKind::SuggestedSubcommand, names);
+        }
+    } else if let Some(word) = invalid(&error, ContextKind::InvalidArg) {
+        let options = options(command, words);
+        let options: Vec<_> = options.iter().map(String::as_str).collect();
+        if let Some(option) = closest(&word, &options) {
+            error.insert(ContextKind::SuggestedArg, ContextValue::String(option.to_owned()));
+            // How to give the word as an argument, which it was not meant as.
+            error.remove(ContextKind::Suggested);
+        }
     }
     error
+}
+
+/// A mapping or a file.
+fn is_to_be_applied(word: &str) -> bool {
+    let is_file = word.ends_with(".yaml") || word.ends_with(".yml");
+    is_file || rules::shape(word) == Shape::Mapping
+}
+
+/// What is shown in the help: aliases that are not are for who knows them.
+fn names(command: &Command) -> impl Iterator<Item = &str> {
+    let shown = !command.is_hide_set();
+    command.get_name_and_visible_aliases().into_iter().filter(move |_| shown)
+}
+
+/// The long options where a word of the command line was not understood.
+fn options(command: &Command, words: &[OsString]) -> Vec<String> {
+    // Until then it has no `--help` and no `--version`.
+    let mut command = command.clone();
+    command.build();
+    let chosen = words.iter().skip(1).find_map(|word| command.find_subcommand(word));
+    let of = |command: &Command| -> Vec<String> {
+        let shown = command.get_arguments().filter(|option| !option.is_hide_set());
+        shown.filter_map(|option| option.get_long()).map(|long| format!("--{long}")).collect()
+    };
+    let mut options = of(&command);
+    options.extend(chosen.map(of).unwrap_or_default());
+    options
 }
 
 /// clap repeats words of the command line as they are, amid colours of its own. They may be names

@@ -79,7 +79,7 @@ fn what_is_to_be_applied_is_no_command() {
     let wrong = |word: &str| host.portmap([word]).run().fails_with(64);
     wrong("80:3000").says("tip: to apply it, type `sudo portmap apply 80:3000`");
     wrong("my rules.yaml").says("`sudo portmap apply 'my rules.yaml'`");
-    assert!(!wrong("start").stderr.contains("to apply it"));
+    assert!(!wrong("start").stderr.contains("tip"));
 }
 
 #[test]
@@ -198,11 +198,24 @@ fn a_wrong_command_line_is_a_document_if_that_is_asked_for() {
 #[test]
 fn what_is_mistyped_is_told_what_it_resembles() {
     let host = Namespace::new();
-    for (line, meant) in
-        [("aply rules.yaml", "'apply'"), ("apply --dryrun rules.yaml", "'--dry-run'")]
-    {
-        let outcome = host.portmap(words(line)).run().fails_with(64);
-        assert!(outcome.stderr.contains(&format!("exists: {meant}")), "{outcome}");
+    let tip = |line| {
+        let said = host.portmap(words(line)).run().fails_with(64).stderr;
+        said.split_once("exists: ").map(|(_, meant)| meant.lines().next().unwrap().to_owned())
+    };
+    for (line, meant) in [
+        ("aply rules.yaml", Some("'apply'")),
+        ("rollbakc", Some("'rollback'")),
+        ("apply --dryrun rules.yaml", Some("'--dry-run'")),
+        ("apply --outptu=json rules.yaml", Some("'--output'")),
+        ("--verzion", Some("'--version'")),
+        // Many letters in common are no resemblance.
+        ("stop", None),
+        ("start", None),
+        ("apply --yes", None),
+        // An option of another command.
+        ("check --dry-rum", None),
+    ] {
+        assert_eq!(tip(line).as_deref(), meant, "{line}");
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
+use crate::formats::closest;
 use crate::formats::diagnostic::{listed, quoted};
 
 use super::document::{Kind, NodeRef};
+use super::mistakes;
 use super::report::{Complaint, Report};
-use super::{mistakes, value};
 
 /// A key of a long entry that was recognised, with its value.
 pub(super) type Field<'a> = (&'a str, NodeRef<'a>, NodeRef<'a>);
@@ -183,7 +184,7 @@ fn unknown_key(text: &str, known: &[&str], hint: Hint) -> Complaint {
         return complaint.help(hint);
     }
     let meant = mistakes::key(text).filter(|meant| known.contains(meant));
-    match meant.or_else(|| value::closest(text, known)) {
+    match meant.or_else(|| closest(text, known)) {
         Some("families") => {
             complaint.help("did you mean `families`? It takes `ipv4` or `ipv6`, or a list of both")
         }

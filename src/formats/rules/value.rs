@@ -1,5 +1,6 @@
 //! The text of one scalar to a value, or what is wrong with it.
 
+use crate::formats::closest;
 use crate::formats::diagnostic::{excerpt, listed, quoted};
 use crate::mapping::{
     Comment, Direct, Family, INTERFACE_NAME_MAX, InterfacePattern, InvalidComment, Port, PortRange,
@@ -254,16 +255,4 @@ pub(super) fn unknown(what: &str, text: &str, known: &[&str]) -> Complaint {
         Some(meant) => complaint.help(format!("did you mean `{meant}`?")),
         None => complaint.help(format!("write one of {}", listed(known))),
     }
-}
-
-/// The one of `known` that `text` was probably meant to be.
-pub(super) fn closest<'k>(text: &str, known: &[&'k str]) -> Option<&'k str> {
-    const LONGEST: usize = 24;
-    if text.len() > LONGEST {
-        return None;
-    }
-    let text = text.to_lowercase();
-    let distance = |known: &&str| strsim::osa_distance(&text, known);
-    let near = |known: &&&str| distance(known) <= known.len().min(6) / 3;
-    known.iter().filter(near).min_by_key(|known| distance(known)).copied()
 }
