@@ -14,7 +14,7 @@ use portmap::kernel::trace::Tracer;
 use portmap::kernel::{CommitError, Kernel, Netlink, conntrack, links};
 use portmap::mapping::{Comment, Port, Protocol, Service, Target};
 use portmap::plan::Step;
-use portmap::ruleset::{Lifetime, RunTable};
+use portmap::ruleset::{Lifetime, RunTable, TableName};
 
 /// Longer ones teach a fuzzer nothing more, and slow it down.
 const LONGEST: usize = 24 * 1024;
@@ -155,7 +155,7 @@ fn asked() -> Vec<(&'static str, Vec<u8>)> {
     kernel().hold(&run, &steps, generation).unwrap();
     note("runs", b'r', record(|| kernel().runs().unwrap()).1);
     let generation = kernel().generation().unwrap();
-    kernel().release(run.id, generation).unwrap();
+    kernel().release(TableName::Run(run.id), generation).unwrap();
 
     let commit = |generation| record(|| kernel().commit(&steps, generation));
     let (late, bytes) = commit(portmap_fuzz::GENERATION - 1);
@@ -196,7 +196,7 @@ fn traced() -> Vec<(&'static str, Vec<u8>)> {
         .map(|(protocol, port)| Service { protocol, port: Port::new(port).unwrap() });
     let traced = attempts.map(|(name, attempt)| {
         let mut tracer = Tracer::open(&services).unwrap();
-        assert_eq!(tracer.table(), portmap_fuzz::TRACE, "see fuzz/seed");
+        assert_eq!(tracer.table().to_string(), portmap_fuzz::TRACE, "see fuzz/seed");
         attempt();
         let (heard, datagrams) = record(|| tracer.listen().unwrap());
         assert!(!heard.events.is_empty(), "{name}");
