@@ -60,9 +60,12 @@ fn the_listing_reads_well() {
 	}
 }
 "#;
-    // Where nft breaks lines depends on its version.
+    // Where nft breaks lines depends on its version, and so does how it writes some things.
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert_eq!(words(&host.table()), words(expected));
+    let listed = words(&host.table())
+        .replace("tcp flags & (fin | syn | rst | ack) != syn", "tcp flags != syn / fin,syn,rst,ack")
+        .replace("hook output priority dstnat - 1;", "hook output priority -101;");
+    assert_eq!(listed, words(expected));
 }
 
 #[test]

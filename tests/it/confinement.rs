@@ -217,7 +217,7 @@ fn what_doctor_runs_cannot_write() {
     let script = host.file("spy.sh", &script);
     let program = host.executable(script, "spy");
     let mut rule = host.command("iptables-legacy");
-    rule.args(["-A", "INPUT", "-p", "udp", "-j", "DROP"]).stderr(Stdio::null());
+    rule.args(["-w", "-A", "INPUT", "-p", "udp", "-j", "DROP"]).stderr(Stdio::null());
     if !rule.status().is_ok_and(|status| status.success()) {
         skip("there is no legacy iptables here");
         return;

@@ -20,7 +20,7 @@ fn as_an_earlier_build(host: &Namespace) {
         let begins =
             line.starts_with("\tchain trial-zone-") || line.starts_with("\tset trial-zoned");
         in_zone = (in_zone || begins) && line != "\t}";
-        if !in_zone && !begins && !line.contains("tcp flags != syn") {
+        if !in_zone && !begins && !line.contains("tcp flags ") {
             earlier.push_str(&with_short_digest(&line.replace("dnat to", "redirect to")));
             earlier.push('\n');
         }

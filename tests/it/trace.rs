@@ -261,7 +261,11 @@ fn a_rule_of_legacy_iptables_is_named_where_the_connection_is_lost() {
     let _app = host.serve("app", 3000);
     let iptables = |words: &str| {
         let mut command = host.command("iptables-legacy");
-        command.args(words.split(' ')).output().is_ok_and(|output| output.status.success())
+        command
+            .arg("-w")
+            .args(words.split(' '))
+            .output()
+            .is_ok_and(|output| output.status.success())
     };
     for target in ["DROP", "REJECT --reject-with tcp-reset"] {
         if !iptables(&format!("-A INPUT -p tcp --dport 3000 -j {target}")) {

@@ -187,7 +187,7 @@ fn who_wins_at_our_own_priority_is_not_claimed() {
 /// `iptables-legacy` with these words, if there is such a thing.
 fn iptables(host: &Namespace, words: &str) -> bool {
     let mut command = host.command("iptables-legacy");
-    let has_legacy = feed(command.args(words.split(' ')), "").status.success();
+    let has_legacy = feed(command.arg("-w").args(words.split(' ')), "").status.success();
     if !has_legacy {
         skip("there is no legacy iptables here");
     }

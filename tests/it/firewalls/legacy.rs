@@ -19,7 +19,7 @@ const EMPTY: &str = "*raw\n:PREROUTING ACCEPT\n:OUTPUT ACCEPT\nCOMMIT
 *filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\nCOMMIT\n";
 
 fn restore(host: &Namespace, program: &str, text: &str) -> Result<(), String> {
-    let output = feed(host.command(program).arg("-n"), text);
+    let output = feed(host.command(program).args(["-w", "-n"]), text);
     match output.status.success() {
         true => Ok(()),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
@@ -28,14 +28,14 @@ fn restore(host: &Namespace, program: &str, text: &str) -> Result<(), String> {
 
 fn clear(host: &Namespace) {
     for program in PROGRAMS {
-        host.output(&mut host.command(program), EMPTY);
+        host.output(host.command(program).arg("-w"), EMPTY);
     }
 }
 
 fn has_legacy(host: &Namespace) -> bool {
     let mut command = host.command("sh");
-    let script = PROGRAMS.map(|program| format!("{program} -n </dev/null")).join(" && ");
-    let list = "iptables-legacy -S && ip6tables-legacy -S";
+    let script = PROGRAMS.map(|program| format!("{program} -w -n </dev/null")).join(" && ");
+    let list = "iptables-legacy -w -S && ip6tables-legacy -w -S";
     let has = feed(command.args(["-c", &format!("{script} && {list}")]), "").status.success();
     if !has {
         skip("there is no legacy iptables here");
@@ -43,9 +43,9 @@ fn has_legacy(host: &Namespace) -> bool {
     has
 }
 
-/// `iptables-legacy` with these words.
+/// `iptables-legacy` with these words. Those of other tests may hold its lock.
 fn iptables(host: &Namespace, words: &str) {
-    host.output(host.command("iptables-legacy").args(words.split(' ')), "");
+    host.output(host.command("iptables-legacy").arg("-w").args(words.split(' ')), "");
 }
 
 /// `make firewalls` shows what it prints.
@@ -127,7 +127,7 @@ fn rules_are_judged_and_shown_as_they_were_saved() {
         ),
     ] {
         clear(host);
-        feed(host.command("iptables-legacy").arg("-X"), "");
+        feed(host.command("iptables-legacy").args(["-w", "-X"]), "");
         rules.lines().for_each(|words| iptables(host, words));
         let verdict = judged(&world, way);
         assert_eq!(verdict.answer, answer, "{rules}: {verdict:#?}");
