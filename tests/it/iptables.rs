@@ -61,7 +61,8 @@ fn has(host: &Namespace, backend: &str) -> bool {
 #[track_caller]
 fn load(host: &Namespace, program: &str, backend: &str, script: &str) {
     let mut restore = host.command(format!("{program}-{backend}-restore"));
-    host.output(restore.arg("--noflush"), script);
+    // Those of other tests may hold the lock.
+    host.output(restore.args(["--wait", "--noflush"]), script);
 }
 
 #[test]
