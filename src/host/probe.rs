@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use nix::sys::socket::{
 };
 
 use super::proc;
+use super::threads::each_at_once;
 use crate::mapping::Protocol;
 
 /// How long a connection may take: longer than until the kernel sends a lost SYN again (1 s).
@@ -64,34 +64,12 @@ pub fn attempt_all(targets: &[(Protocol, SocketAddr)]) -> Vec<Attempt> {
     const AT_ONCE: usize = 32;
     let mut attempts = Vec::new();
     for part in targets.chunks(AT_ONCE) {
-        let outcomes = at_once(part.to_vec(), |(protocol, to)| attempt(protocol, to));
+        let outcomes = each_at_once(part.to_vec(), |(protocol, to)| attempt(protocol, to));
         let failed = |to| Attempt::failed(to, "its thread panicked");
         let pairs = outcomes.into_iter().zip(part);
         attempts.extend(pairs.map(|(got, (_, to))| got.unwrap_or_else(|| failed(*to))));
     }
     attempts
-}
-
-/// What comes of each piece of work, done at the same time; `None` if it panics. What there is no
-/// thread for is done when the others have begun.
-fn at_once<Work: Send, Outcome: Send>(
-    work: Vec<Work>,
-    each: impl Fn(Work) -> Outcome + Sync,
-) -> Vec<Option<Outcome>> {
-    let work: Vec<_> = work.into_iter().map(|piece| Mutex::new(Some(piece))).collect();
-    let take = |piece: &Mutex<Option<Work>>| {
-        piece.lock().unwrap_or_else(PoisonError::into_inner).take().map(&each)
-    };
-    let take = &take;
-    thread::scope(|scope| {
-        let start = |piece| thread::Builder::new().spawn_scoped(scope, move || take(piece));
-        let threads: Vec<_> = work.iter().map(start).collect();
-        let end = |(thread, piece): (io::Result<thread::ScopedJoinHandle<_>>, _)| match thread {
-            Ok(thread) => thread.join().ok().flatten(),
-            Err(_) => take(piece),
-        };
-        threads.into_iter().zip(&work).map(end).collect()
-    })
 }
 
 fn attempt(protocol: Protocol, to: SocketAddr) -> Attempt {
@@ -198,7 +176,7 @@ pub fn look_at(attempts: &mut [Attempt]) -> Vec<(Option<bool>, Option<Kept>)> {
         (Got::Connected, Some(client)) => (is_taken(client), attempt.kept()),
         _ => (None, None),
     };
-    let looks = at_once(attempts.iter_mut().collect(), look);
+    let looks = each_at_once(attempts.iter_mut().collect(), look);
     looks.into_iter().map(|look| look.unwrap_or((None, None))).collect()
 }
 
