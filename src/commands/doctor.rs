@@ -19,9 +19,9 @@ use crate::host::services::Services;
 use crate::host::trust::Caller;
 use crate::host::{capabilities, sysctls, user};
 use crate::kernel::held::given;
-use crate::kernel::trace::Tracer;
-use crate::kernel::{CommitError, Netlink, firewall};
-use crate::mapping::{MappingSet, Service};
+use crate::kernel::trace::{self, Tracer};
+use crate::kernel::{Netlink, firewall};
+use crate::mapping::MappingSet;
 use crate::ui::Ui;
 
 pub fn run(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result {
@@ -29,12 +29,7 @@ pub fn run(ui: &Ui, common: &Common, doctor: &cli::Doctor) -> Result {
 }
 
 /// The same with another tracer for a probe.
-pub fn with(
-    ui: &Ui,
-    common: &Common,
-    doctor: &cli::Doctor,
-    open: impl FnOnce(&[Service]) -> std::result::Result<Tracer, CommitError>,
-) -> Result {
+pub fn with(ui: &Ui, common: &Common, doctor: &cli::Doctor, open: trace::Open) -> Result {
     let examination = look_at_everything(ui, common, doctor)?;
     // One document is all that a program wants to read.
     if !(doctor.probe && ui.is_json()) {

@@ -14,9 +14,9 @@ use crate::doctor::examine::Examination;
 use crate::host::probe::{self, Kept};
 use crate::host::signals::EndSignals;
 use crate::host::threads;
+use crate::kernel::firewall;
 use crate::kernel::outside::{Outside, OutsideError};
-use crate::kernel::trace::{Tracer, chart};
-use crate::kernel::{CommitError, firewall};
+use crate::kernel::trace::{self, Tracer, chart};
 use crate::mapping::{MappingSet, Protocol, Service};
 use crate::story::probe::{Got, Path, Probed, Side};
 use crate::story::{Chart, Origin, Story, Teller};
@@ -36,7 +36,7 @@ pub fn run(
     ports: &[String],
     examination: &Examination,
     agreed: bool,
-    open_tracer: impl FnOnce(&[Service]) -> std::result::Result<Tracer, CommitError>,
+    open_tracer: trace::Open,
 ) -> Result<bool> {
     let mut engine = engine::open(ui, common)?;
     let mapping = engine.serving()?;

@@ -13,8 +13,8 @@ use crate::commands::engine;
 use crate::commands::failure::{Failure, Result};
 use crate::commands::services;
 use crate::host::signals::EndSignals;
-use crate::kernel::trace::{Tracer, chart};
-use crate::kernel::{CommitError, firewall};
+use crate::kernel::firewall;
+use crate::kernel::trace::{Open, Tracer, chart};
 use crate::mapping::{MappingSet, Service, words};
 use crate::story::{Chart, Story, Teller};
 use crate::ui::Ui;
@@ -25,12 +25,7 @@ pub fn run(ui: &Ui, common: &Common, trace: &cli::Trace) -> Result {
 }
 
 /// The same with another tracer.
-pub fn with(
-    ui: &Ui,
-    common: &Common,
-    trace: &cli::Trace,
-    open: impl FnOnce(&[Service]) -> std::result::Result<Tracer, CommitError>,
-) -> Result {
+pub fn with(ui: &Ui, common: &Common, trace: &cli::Trace, open: Open) -> Result {
     let mut engine = engine::open(ui, common)?;
     let mapping = engine.serving()?;
     let services = services::named(&trace.ports, &mapping)?;

@@ -54,6 +54,9 @@ pub struct Overheard {
     pub malformed: usize,
 }
 
+/// How one is opened: [`Tracer::open`], or another way in tests.
+pub type Open = fn(&[Service]) -> Result<Tracer, CommitError>;
+
 impl Tracer {
     /// Begins to trace new connections to these services of this host, IPv4 and IPv6, from outside
     /// and from here.
