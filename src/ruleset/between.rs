@@ -6,6 +6,10 @@
 //! where the element is now. So what moves is in both places for a moment: one commit adds it, and
 //! when all packets that were under way have passed, another one takes it from its old place. A
 //! target that changes within its map needs no such care.
+//!
+//! While a trial runs, all packets are in its layer. So it is the layer that stays for a moment, and
+//! nothing else: in its old place of the first layer a service would be found by packets that the
+//! trial has already sent elsewhere.
 
 use super::layout::lookups;
 use super::{ChainName, Hook, Layer, Map, MapName, Rule, Ruleset};
@@ -16,34 +20,28 @@ impl Ruleset {
     /// The table to commit first on the way to this one, in which no trial runs; `None` if one
     /// commit is enough.
     pub fn between(&self, before: &Ruleset) -> Option<Ruleset> {
+        if before.trial_gate().is_some_and(|gate| !gate.left.is_zero()) {
+            return Some(self.with_last_of_trial(before));
+        }
         let moved = self.moved(before);
-        let trial = before.trial_gate().filter(|gate| !gate.left.is_zero());
-        if trial.is_none() && moved.is_empty() {
-            return None;
-        }
-        let mut between = Ruleset { gate: trial, ..self.clone() };
-        if trial.is_some() {
-            between.keep_trial_of(before);
-        }
-        if !moved.is_empty() {
-            between.keep_places(before, &moved);
-        }
-        Some(between)
+        (!moved.is_empty()).then(|| self.with_places(before, &moved))
     }
 
-    /// Takes over the trial's layer of another table, to which no packet is sent any more.
-    fn keep_trial_of(&mut self, before: &Ruleset) {
+    /// With the trial's layer of another table, to which no packet is sent any more.
+    fn with_last_of_trial(&self, before: &Ruleset) -> Ruleset {
+        let mut with = Ruleset { gate: before.gate, ..self.clone() };
         for (name, map) in &before.maps {
             // What is looked up for the zone is missed by nobody.
             if name.layer() == Layer::Trial && *name != MapName::Zoned {
-                self.maps.insert(*name, map.clone());
+                with.maps.insert(*name, map.clone());
             }
         }
         for (name, rules) in &before.chains {
             if name.layer() == Layer::Trial && !matches!(name, ChainName::Zone(_)) {
-                self.chains.insert(*name, modern(rules));
+                with.chains.insert(*name, modern(rules));
             }
         }
+        with
     }
 
     /// What has a place among the active maps in both tables, but not all of its new ones yet,
@@ -67,10 +65,11 @@ impl Ruleset {
         left
     }
 
-    /// Takes over what is in these places of another table, and looks it up there as well.
-    fn keep_places(&mut self, before: &Ruleset, places: &[(MapName, Service)]) {
+    /// With what is in these places of another table, and with rules that look there as well.
+    fn with_places(&self, before: &Ruleset, places: &[(MapName, Service)]) -> Ruleset {
+        let mut with = self.clone();
         for &(name, service) in places {
-            let map = self.maps.entry(name).or_insert_with(|| Map::empty(name));
+            let map = with.maps.entry(name).or_insert_with(|| Map::empty(name));
             match (map, before.maps.get(&name)) {
                 (Map::Ports(elements), Some(old)) => {
                     elements.extend(old.target(service).map(|target| (service, target.clone())));
@@ -79,12 +78,12 @@ impl Ruleset {
                     services.push(service);
                     let chain = ChainName::Service(name.layer(), service);
                     let rules = before.chains.get(&chain).map(|rules| modern(rules));
-                    self.chains.insert(chain, rules.unwrap_or_default());
+                    with.chains.insert(chain, rules.unwrap_or_default());
                 }
                 _ => {}
             }
         }
-        for map in self.maps.values_mut() {
+        for map in with.maps.values_mut() {
             match map {
                 Map::Ports(elements) => elements.sort_by_key(|(service, _)| *service),
                 Map::Selected(services) => services.sort(),
@@ -92,11 +91,12 @@ impl Ruleset {
             }
         }
         for hook in Hook::ALL {
-            let lookups = lookups(self, Layer::Active, hook);
-            let rules = self.chains.entry(ChainName::Hook(Layer::Active, hook)).or_default();
+            let lookups = lookups(&with, Layer::Active, hook);
+            let rules = with.chains.entry(ChainName::Hook(Layer::Active, hook)).or_default();
             rules.retain(|rule| !matches!(rule, Rule::Lookup(_) | Rule::Dispatch(_)));
             rules.extend(lookups);
         }
+        with
     }
 
     /// The maps where an active mapping can be.

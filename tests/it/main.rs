@@ -49,6 +49,7 @@ mod silence;
 mod state;
 mod support;
 mod trace;
+mod transitions;
 mod trial;
 mod trial_udp;
 mod users;
