@@ -125,6 +125,8 @@ impl<K: Kernel> Engine<'_, K> {
         )?;
         let draft = request.draft();
         if let Some(time) = request.trial.filter(|_| *active != *request.mapping) {
+            // A packet that is on its way past the gate of the trial before must not find it open.
+            session.tidy()?;
             return session.try_out(&active, &request.mapping, time, draft);
         }
         let draft = Draft { trial_until: None, ..draft };

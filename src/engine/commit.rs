@@ -61,6 +61,10 @@ impl<K: Kernel> Session<'_, K> {
         let committed = timed(self.observer, "commit", || self.kernel.commit(&steps, generation));
         match committed {
             Ok(()) if halfway.is_some() => {
+                if ran {
+                    // At once: beside its flow of the trial, a client could not keep its port.
+                    self.clear_trial_flows();
+                }
                 // Those that are under way by the rules from before; see `Ruleset::between`.
                 self.kernel.wait_for_packets();
                 self.read_again().map_err(|e| e.at_least(Effect::Partly))?;

@@ -86,10 +86,15 @@ impl<K: Kernel> Session<'_, K> {
         if settlement.to == Outcome::Failed {
             return;
         }
-        let parent = history.header(settlement.number).and_then(|header| header.parent);
+        let header = history.header(settlement.number);
+        let was_tried = header.is_some_and(|header| header.trial_until.is_some());
+        let parent = header.and_then(|header| header.parent);
         let before = [Some(Point::Generation(settlement.number)), parent].into_iter().flatten();
         let before = before.filter_map(|point| mapping_of(history, point).ok()).map(Rc::new);
         let (before, now) = (before.collect::<Vec<_>>(), Rc::clone(self.view.serving()));
+        if was_tried && self.view.running().is_none() {
+            self.clear_trial_flows();
+        }
         self.clean_flows(&before, &now);
     }
 

@@ -8,19 +8,23 @@ use nix::libc;
 /// `MEMBARRIER_CMD_GLOBAL` of `linux/membarrier.h`.
 const GLOBAL: libc::c_int = 1;
 
-/// Where the kernel has no such call: longer than a packet takes through the rules of one hook.
+/// Where the kernel has no such call, or does not wait: longer than a packet takes through the rules
+/// of one hook.
 const GRACE: Duration = Duration::from_millis(20);
 
-/// Returns after an RCU grace period (`synchronize_rcu` is all that membarrier(2) does for its
-/// global command). A packet is looked up in all rules of a hook within one read-side critical
-/// section (`nft_do_chain` under `nf_hook`), preempted or not, so those that began before are
-/// through. One that waits in an NFQUEUE has left the hook before, and enters the next anew.
+/// Returns after an RCU grace period (on more than one processor, `synchronize_rcu` is all that
+/// membarrier(2) does for its global command). A packet is looked up in all rules of a hook within
+/// one read-side critical section (`nft_do_chain` under `nf_hook`), preempted or not, so those that
+/// began before are through. One that waits in an NFQUEUE has left the hook before, and enters the
+/// next anew.
 pub fn wait() {
     // SAFETY: membarrier(2) takes two integers, and touches no memory of this process.
     let done = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0) } == 0;
     // ENOSYS without CONFIG_MEMBARRIER, EINVAL with nohz_full processors. With a single processor
-    // the call has nothing to wait for, and neither have we: nothing else can be under way.
-    if !done {
+    // the call returns at once; but where the kernel can be preempted (CONFIG_PREEMPT_RCU), so can
+    // whoever sends a packet. A process that may only use one of several waits in vain.
+    let is_waiting = done && thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+    if !is_waiting {
         thread::sleep(GRACE);
     }
 }

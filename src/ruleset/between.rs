@@ -5,33 +5,46 @@
 //! that took its element away finds nothing there, and by its rules it may not come to the map
 //! where the element is now. So what moves is in both places for a moment: one commit adds it, and
 //! when all packets that were under way have passed, another one takes it from its old place. A
-//! target that changes within its map needs no such care.
+//! target that changes within its map needs no such care: the kernel replaces it in one moment (from
+//! Linux 6.17 on without a gap, `restart set lookup on base_seq change`).
 //!
-//! While a trial runs, all packets are in its layer. So it is the layer that stays for a moment, and
-//! nothing else: in its old place of the first layer a service would be found by packets that the
-//! trial has already sent elsewhere.
+//! While a trial runs, all packets are in its layer. So it is the layer that stays for a moment: in
+//! its old place of the first layer a service would be found by packets that the trial has already
+//! sent elsewhere.
+//!
+//! Who may answer where a packet was sent before stays as it was, too.
 
 use super::layout::lookups;
-use super::{ChainName, Hook, Layer, Map, MapName, Rule, Ruleset};
+use super::{Answer, ChainName, Check, Hook, Layer, Map, MapName, Rule, Ruleset, Stamp, checks};
 use crate::mapping::Service;
 use crate::mapping::merge::{Side, merge};
 
 impl Ruleset {
     /// The table to commit first on the way to this one, in which no trial runs; `None` if one
-    /// commit is enough.
+    /// commit is enough. Its stamp names no input: where it stays, because nobody made the second
+    /// commit, that input is not in force.
     pub fn between(&self, before: &Ruleset) -> Option<Ruleset> {
-        if before.trial_gate().is_some_and(|gate| !gate.left.is_zero()) {
-            return Some(self.with_last_of_trial(before));
+        let mut between = if before.trial_gate().is_some_and(|gate| !gate.left.is_zero()) {
+            self.with_last_of_trial(before)
+        } else {
+            let moved = self.moved(before);
+            (!moved.is_empty()).then(|| self.with_places(before, &moved))?
+        };
+        between.keep_answers(before, self);
+        for rule in between.chains.values_mut().flatten() {
+            if let Rule::ForThisHost(Some(stamp)) = rule {
+                *stamp = Stamp { input: None, ..*stamp };
+            }
         }
-        let moved = self.moved(before);
-        (!moved.is_empty()).then(|| self.with_places(before, &moved))
+        Some(between)
     }
 
     /// With the trial's layer of another table, to which no packet is sent any more.
     fn with_last_of_trial(&self, before: &Ruleset) -> Ruleset {
         let mut with = Ruleset { gate: before.gate, ..self.clone() };
         for (name, map) in &before.maps {
-            // What is looked up for the zone is missed by nobody.
+            // Packets leave the zone with the rules that lead to it. What is looked up for it is
+            // missed by nobody.
             if name.layer() == Layer::Trial && *name != MapName::Zoned {
                 with.maps.insert(*name, map.clone());
             }
@@ -97,6 +110,32 @@ impl Ruleset {
             rules.extend(lookups);
         }
         with
+    }
+
+    /// Takes over who may answer for what is mapped no longer: a connection may still be on its way
+    /// there.
+    fn keep_answers(&mut self, before: &Ruleset, after: &Ruleset) {
+        let sets = [MapName::Served(Layer::Active), MapName::Guarded(Layer::Active)];
+        let old = sets.map(|set| before.maps.get(&set));
+        if old == [None, None] {
+            return;
+        }
+        let mapping = after.mapping(Layer::Active);
+        let is_gone =
+            |answer: &&Answer| mapping.of(answer.service).iter().all(|m| m.to != answer.to);
+        for (set, old) in sets.into_iter().zip(old) {
+            let Some(Map::Answers(old)) = old else { continue };
+            let gone: Vec<_> = old.iter().filter(is_gone).cloned().collect();
+            if gone.is_empty() {
+                continue;
+            }
+            let map = self.maps.entry(set).or_insert_with(|| Map::empty(set));
+            if let Map::Answers(answers) = map {
+                answers.extend(gone);
+                answers.sort();
+            }
+        }
+        checks::lay_chains(self, Check::Answers, false);
     }
 
     /// The maps where an active mapping can be.

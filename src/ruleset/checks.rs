@@ -65,7 +65,7 @@ fn guard_after(ruleset: &mut Ruleset, mapping: &MappingSet, trial: &MappingSet) 
 }
 
 /// The chain of a check, if either layer has anything for it.
-fn lay_chains(ruleset: &mut Ruleset, check: Check, has_trial: bool) {
+pub(super) fn lay_chains(ruleset: &mut Ruleset, check: Check, has_trial: bool) {
     let needs = |layer| ruleset.maps.contains_key(&check.set(layer));
     let (active, trial) = (needs(Layer::Active), needs(Layer::Trial));
     if !active && !trial {

@@ -223,7 +223,7 @@ fn a_mapping_that_moves_is_in_both_places_between_two_commits() {
         let text = "ports:\n  80: { to: 3000, scope: external }\n".to_owned();
         Rc::new(rules::parse_stored("test", text).unwrap())
     };
-    let request = || ApplyRequest { mapping: moves(), input: None, ..request("") };
+    let request = || ApplyRequest { mapping: moves(), ..request("80:3001") };
     let serves = |host: &Host| {
         let table = host.kernel.table().unwrap();
         let scopes = table.ruleset.mapping(Layer::Active);
@@ -247,9 +247,12 @@ fn a_mapping_that_moves_is_in_both_places_between_two_commits() {
     assert_eq!(serves(&host), [Scope::Both, Scope::External], "nobody is refused");
     let drift = host.drift().unwrap();
     assert!(drift.contains("80"), "{drift}");
+    let in_force = |host: &Host| host.engine().in_force(digest("80:3001"), false).unwrap();
+    assert_eq!(in_force(&host), None, "it is not done");
     // The next command ends it.
     host.request(&request()).unwrap();
     assert_eq!((host.drift(), serves(&host)), (None, vec![Scope::External]));
+    assert_ne!(in_force(&host), None);
 }
 
 #[test]

@@ -1,14 +1,20 @@
 //! What packets meet on the way from one mapping to the next, where that takes more than one
 //! commit.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::time::Duration;
 
-use portmap::mapping::{Family, MappingSet, Service, Target};
-use portmap::ruleset::{ChainName, Hook, Layer, Map, MapName, Rule, Ruleset, Trial, desired};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use portmap::mapping::{Family, MappingSet, Service, Target, Uid, User};
+use portmap::ruleset::{
+    ChainName, Check, CheckRule, Hook, Layer, Map, MapName, Rule, Ruleset, Trial, desired,
+};
 use proptest::prelude::*;
 
 use crate::support::arbitrary::neighbours;
-use crate::support::{NoAnswer, World, wait_until};
+use crate::support::{NoAnswer, World, answer, wait_until};
 
 /// The first packet of a connection, as far as tables tell such packets apart.
 #[derive(Clone, Copy, Debug)]
@@ -69,8 +75,40 @@ impl Packet {
     }
 }
 
+/// Whether a socket of this user may answer for a service from there, by the chain of a table and the
+/// sets in it.
+fn may_answer(table: &Ruleset, service: Service, to: Target, uid: Option<Uid>) -> bool {
+    let is_gate_open = table.gate.is_some_and(|gate| !gate.left.is_zero());
+    let mut chain = ChainName::Check(Layer::Active, Check::Answers);
+    loop {
+        let rules = table.chains.get(&chain).map(Vec::as_slice).unwrap_or_default();
+        let gate = rules.iter().find_map(|rule| match rule {
+            Rule::Gate(trial) => Some(*trial),
+            _ => None,
+        });
+        match gate.filter(|_| is_gate_open) {
+            Some(trial) => chain = trial,
+            None => {
+                let layer = rules.iter().find_map(|rule| match rule {
+                    Rule::Check(CheckRule::Answers(layer)) => Some(*layer),
+                    _ => None,
+                });
+                return layer.is_none_or(|layer| {
+                    let has = |set, uid| match table.maps.get(&set) {
+                        Some(Map::Answers(answers)) => {
+                            answers.iter().any(|answer| answer.key() == (service, to, uid))
+                        }
+                        _ => false,
+                    };
+                    has(MapName::Served(layer), uid) || !has(MapName::Guarded(layer), None)
+                });
+            }
+        }
+    }
+}
+
 /// Every packet, on every way between these tables, is sent where the first of them sends it or
-/// where the last one does.
+/// where the last one does; and in each of them, who may answer it there is as in one of those.
 fn leads_from_one_to_the_other(
     before: &Ruleset,
     after: &Ruleset,
@@ -82,12 +120,32 @@ fn leads_from_one_to_the_other(
     }
     let tables: Vec<_> =
         [Some(before), between.as_ref(), Some(after)].into_iter().flatten().collect();
+    let users = sets.iter().flatten().filter_map(|m| m.user.as_ref());
+    let users: BTreeSet<_> = users.map(|user: &User| Some(user.uid)).chain([None]).collect();
     for packet in sets.iter().flatten().flat_map(|m| Packet::all(m.service)) {
         let known = [before, after].map(|table| packet.target(table, table));
         let ways = tables.iter().zip(&tables).chain(tables.iter().zip(&tables[1..]));
         for (rules, maps) in ways {
             let target = packet.target(rules, maps);
             prop_assert!(known.contains(&target), "{packet:?}: {target:?}, not of {known:?}");
+        }
+        for (table, uid) in
+            tables.iter().flat_map(|table| users.iter().map(move |uid| (table, *uid)))
+        {
+            let Some(to) = packet.target(table, table) else { continue };
+            // Of mappings to one target the answers cannot be told apart: the last table decides.
+            let has = |set: &MappingSet| set.of(packet.service).iter().any(|m| m.to == to);
+            if sets.iter().all(has) {
+                continue;
+            }
+            let may = |table: &Ruleset| may_answer(table, packet.service, to, uid);
+            let ends =
+                [before, after].into_iter().filter(|end| packet.target(end, end) == Some(to));
+            let known: Vec<_> = ends.map(may).collect();
+            prop_assert!(
+                known.contains(&may(table)),
+                "{packet:?}: {to}, by {uid:?}: not {known:?}"
+            );
         }
     }
     Ok(())
@@ -102,15 +160,15 @@ proptest! {
 
     /// Then both ends are the same to a packet.
     #[test]
-    fn no_packet_goes_back_when_a_trial_is_kept(sets in neighbours(2), zone: bool) {
-        let trial = Trial { mapping: &sets[1], time: Duration::from_secs(9), zone };
+    fn no_packet_goes_back_when_a_trial_is_kept(sets in neighbours(2)) {
+        let trial = Trial { mapping: &sets[1], time: Duration::from_secs(9), zone: true };
         let before = desired(&sets[0], Some(trial), None);
         leads_from_one_to_the_other(&before, &desired(&sets[1], None, None), &sets)?;
     }
 
     #[test]
-    fn no_packet_goes_astray_when_a_trial_is_rolled_back(sets in neighbours(2), zone: bool) {
-        let trial = Trial { mapping: &sets[1], time: Duration::from_secs(9), zone };
+    fn no_packet_goes_astray_when_a_trial_is_rolled_back(sets in neighbours(2)) {
+        let trial = Trial { mapping: &sets[1], time: Duration::from_secs(9), zone: true };
         let before = desired(&sets[0], Some(trial), None);
         leads_from_one_to_the_other(&before, &desired(&sets[0], None, None), &sets)?;
     }
@@ -131,6 +189,9 @@ struct Stage {
     _servers: [crate::support::net::Server; 2],
 }
 
+/// What new clients are answered, each with a name for it.
+type Answers = Vec<(&'static str, Result<String, NoAnswer>)>;
+
 impl Stage {
     fn new(before: &str, after: &str) -> Self {
         let world = World::new();
@@ -142,8 +203,7 @@ impl Stage {
         Self { world, _servers: servers }
     }
 
-    /// What new clients are answered, each with a name for it.
-    fn answers(&self) -> Vec<(&'static str, Result<String, NoAnswer>)> {
+    fn answers(&self) -> Answers {
         let World { host, client, .. } = &self.world;
         vec![
             ("tcp, outside", client.tcp_ask("192.0.2.1:80")),
@@ -154,33 +214,44 @@ impl Stage {
         ]
     }
 
-    /// The answers after the first of two commits, while the command waits for the packets that are
-    /// under way.
-    fn answers_halfway<const N: usize>(
-        &self,
-        command: [&str; N],
-    ) -> Vec<(&'static str, Result<String, NoAnswer>)> {
-        let host = &self.world.host;
-        let before = host.layout();
-        let running =
-            host.portmap_to_inject("membarrier", "delay_enter=1500000", "1+", command).start();
-        wait_until("the first commit has been made", || host.layout() != before);
-        let halfway = host.layout();
-        let answers = self.answers();
-        assert_eq!(host.layout(), halfway, "{command:?}: the second commit came too early");
-        running.wait().succeeds();
-        assert_ne!(host.layout(), halfway, "{command:?}: there was one commit");
-        answers
+    fn try_out(&self) {
+        self.world.host.portmap(["apply", "--confirm", "1h", "new.yaml"]).run().succeeds();
     }
+
+    /// What is seen between the two commits of a command, which is stopped there: where it has
+    /// waited for the packets that are under way.
+    fn halfway<T>(&self, command: &[&str], look: impl FnOnce() -> T) -> T {
+        let host = &self.world.host;
+        let running = host.portmap_to_inject("membarrier", "signal=STOP", 1, command).start();
+        let mut stopped = None;
+        wait_until("the command is stopped", || {
+            let log = fs::read_to_string(host.strace_log()).unwrap_or_default();
+            let line = log.lines().find(|line| line.contains("stopped by SIGSTOP"));
+            stopped = line.and_then(|line| line.split(' ').next()?.parse().ok());
+            stopped.is_some()
+        });
+        let layout = host.layout();
+        let seen = look();
+        kill(Pid::from_raw(stopped.unwrap()), Signal::SIGCONT).unwrap();
+        running.wait().succeeds();
+        assert_ne!(host.layout(), layout, "{command:?}: there was no second commit");
+        seen
+    }
+}
+
+fn hears(answers: &Answers, name: &str) -> bool {
+    answers.iter().any(|(_, heard)| *heard == answer(name))
 }
 
 #[test]
 fn nobody_goes_back_for_a_moment_when_a_trial_is_kept() {
     for (before, after) in MOVES {
         let stage = Stage::new(before, after);
-        stage.world.host.portmap(["apply", "--confirm", "1h", "new.yaml"]).run().succeeds();
+        assert!(hears(&stage.answers(), "old"));
+        stage.try_out();
         let on_trial = stage.answers();
-        let halfway = stage.answers_halfway(["confirm"]);
+        assert!(hears(&on_trial, "new") && !hears(&on_trial, "old"), "{on_trial:?}");
+        let halfway = stage.halfway(&["confirm"], || stage.answers());
         assert_eq!(halfway, on_trial, "{before} -> {after}");
         assert_eq!(stage.answers(), on_trial, "{before} -> {after}");
     }
@@ -191,10 +262,61 @@ fn in_the_middle_of_a_move_each_client_is_served_as_before_or_as_after() {
     for (before, after) in MOVES {
         let stage = Stage::new(before, after);
         let old = stage.answers();
-        let halfway = stage.answers_halfway(["apply", "new.yaml"]);
+        let halfway = stage.halfway(&["apply", "new.yaml"], || stage.answers());
         let new = stage.answers();
+        assert!(hears(&old, "old") && hears(&new, "new"), "{old:?}, {new:?}");
         for ((halfway, old), new) in halfway.iter().zip(&old).zip(&new) {
             assert!(halfway == old || halfway == new, "{before} -> {after}: {halfway:?}");
         }
+    }
+}
+
+/// Beside the flow that it has in the zone of the trial, the kernel would give it another port.
+#[test]
+fn a_udp_client_keeps_its_port_when_a_trial_ends() {
+    for (command, name) in [("confirm", "new"), ("rollback", "old")] {
+        let stage = Stage::new("to: 3000", "to: 3001");
+        stage.try_out();
+        let client = stage.world.client.udp_client(40000, "192.0.2.1:80");
+        let port = || client.seen_as().map(|me| me.port());
+        assert_eq!((client.ask(), port()), (answer("new"), Ok(40000)));
+        let halfway = stage.halfway(&[command], || (client.ask(), port()));
+        assert_eq!(halfway, (answer(name), Ok(40000)), "{command}");
+        assert_eq!((client.ask(), port()), (answer(name), Ok(40000)), "{command}");
+    }
+}
+
+/// Nobody may answer for a mapping with a user who could not before, and cannot after.
+#[test]
+fn a_place_that_is_left_is_guarded_to_the_last() {
+    let rules = |to: u16, more: &str| format!("to: {to}, user: 65533{more}");
+    let stage = Stage::new(&rules(3000, ""), &rules(3001, ", scope: external"));
+    let ask = || stage.world.host.tcp_ask("127.0.0.1:80");
+    assert_eq!(ask(), Err(NoAnswer::TimedOut), "another user's server");
+    assert_eq!(stage.halfway(&["apply", "new.yaml"], ask), Err(NoAnswer::TimedOut));
+    assert_eq!(ask(), Err(NoAnswer::Refused), "not mapped");
+}
+
+/// What a command leaves that is killed just after its first commit.
+#[test]
+fn flows_of_a_trial_whose_end_was_killed_go_with_the_next_command() {
+    for command in ["confirm", "rollback"] {
+        let stage = Stage::new("to: 3000", "to: 3001");
+        let host = &stage.world.host;
+        let on_trial = || {
+            stage.try_out();
+            assert_eq!(stage.world.client.udp_ask("192.0.2.1:80"), answer("new"));
+        };
+        on_trial();
+        let commit = host.portmap_injected("sendto", "delay_enter=1", 1, [command]);
+        let commit = commit.first_commit();
+        host.portmap(["apply", "rules.yaml"]).run().succeeds();
+        on_trial();
+        let killed = host.portmap_injected("sendto", "signal=KILL", commit + 1, [command]);
+        assert_eq!(killed.hits().signal, Some(nix::libc::SIGKILL), "{command}");
+        let in_zone = || host.conntrack_flows().iter().any(|flow| flow.contains("zone"));
+        assert!(in_zone(), "{command}: it was killed too late");
+        host.portmap(["apply", "new.yaml"]).run().succeeds();
+        assert!(!in_zone(), "{command}: {:?}", host.conntrack_flows());
     }
 }

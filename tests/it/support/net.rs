@@ -332,6 +332,11 @@ impl UdpClient {
         Ok(Self { socket, asked: AtomicU32::new(0) })
     }
 
+    /// Where the server saw the question come from.
+    pub fn seen_as(&self) -> Result<SocketAddr, NoAnswer> {
+        self.ask_all().map(|(_, me)| me)
+    }
+
     fn ask_all(&self) -> Result<(String, SocketAddr), NoAnswer> {
         let question = self.asked.fetch_add(1, Ordering::Relaxed).to_string();
         self.socket.send(question.as_bytes())?;
