@@ -28,3 +28,30 @@ pub fn wait() {
         thread::sleep(GRACE);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use nix::unistd::Pid;
+
+    use super::*;
+
+    #[test]
+    fn with_one_processor_some_time_is_waited_all_the_same() {
+        let on_one = || {
+            let this_thread = Pid::from_raw(0);
+            let all = sched_getaffinity(this_thread).unwrap();
+            let first = (0..CpuSet::count()).find(|cpu| all.is_set(*cpu).unwrap()).unwrap();
+            let mut one = CpuSet::new();
+            one.set(first).unwrap();
+            sched_setaffinity(this_thread, &one).unwrap();
+            let start = Instant::now();
+            wait();
+            start.elapsed()
+        };
+        let waited = thread::spawn(on_one).join().unwrap();
+        assert!(waited >= GRACE, "{waited:?}");
+    }
+}

@@ -175,3 +175,15 @@ fn flows_of_a_trial_go_with_it_and_none_before() {
     let cleaned = [(old.clone(), new.clone()), (old, new.clone()), (new.clone(), new)];
     assert_eq!(host.kernel.cleaned(), cleaned);
 }
+
+/// A packet that goes by the rules of the old one must not find the gate open.
+#[test]
+fn what_is_left_of_a_trial_goes_before_the_next_one_begins() {
+    let (host, _) = on_trial();
+    host.kernel.pass(MINUTE);
+    let before = host.kernel.tried();
+    host.try_out("80:5000").unwrap();
+    assert_eq!(host.kernel.tried(), before + 2);
+    assert_eq!((host.active().as_str(), host.layer(Layer::Trial).as_str()), ("80:3000", "80:5000"));
+    assert_eq!(host.outcomes(), [Outcome::Committed, Outcome::Reverted, Outcome::Trial]);
+}
