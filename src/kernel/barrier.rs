@@ -23,8 +23,8 @@ pub fn wait() {
     // ENOSYS without CONFIG_MEMBARRIER, EINVAL with nohz_full processors. With a single processor
     // the call returns at once; but where the kernel can be preempted (CONFIG_PREEMPT_RCU), so can
     // whoever sends a packet. A process that may only use one of several waits in vain.
-    let is_waiting = done && thread::available_parallelism().is_ok_and(|n| n.get() > 1);
-    if !is_waiting {
+    let has_waited = done && thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+    if !has_waited {
         thread::sleep(GRACE);
     }
 }

@@ -28,7 +28,10 @@ impl Ruleset {
             self.with_last_of_trial(before)
         } else {
             let moved = self.moved(before);
-            (!moved.is_empty()).then(|| self.with_places(before, &moved))?
+            if moved.is_empty() {
+                return None;
+            }
+            self.with_places(before, &moved)
         };
         between.keep_answers(before, self);
         for rule in between.chains.values_mut().flatten() {
@@ -39,20 +42,14 @@ impl Ruleset {
         Some(between)
     }
 
-    /// With the trial's layer of another table, to which no packet is sent any more.
+    /// With the trial's layer of another table, to which no packet is sent any more. Packets leave
+    /// the zone at once: what is looked up for it is missed by nobody.
     fn with_last_of_trial(&self, before: &Ruleset) -> Ruleset {
-        let mut with = Ruleset { gate: before.gate, ..self.clone() };
-        for (name, map) in &before.maps {
-            // Packets leave the zone with the rules that lead to it. What is looked up for it is
-            // missed by nobody.
-            if name.layer() == Layer::Trial && *name != MapName::Zoned {
-                with.maps.insert(*name, map.clone());
-            }
-        }
-        for (name, rules) in &before.chains {
-            if name.layer() == Layer::Trial && !matches!(name, ChainName::Zone(_)) {
-                with.chains.insert(*name, modern(rules));
-            }
+        let mut with = self.with_trial_of(before);
+        with.maps.remove(&MapName::Zoned);
+        with.chains.retain(|name, _| !matches!(name, ChainName::Zone(_)));
+        for (_, rules) in with.chains.iter_mut().filter(|(name, _)| name.layer() == Layer::Trial) {
+            *rules = modern(rules);
         }
         with
     }
