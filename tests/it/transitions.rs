@@ -45,7 +45,7 @@ impl Packet {
     fn target_by(self, chain: ChainName, rules: &Ruleset, maps: &Ruleset) -> Option<Target> {
         for rule in rules.chains.get(&chain).into_iter().flatten() {
             match rule {
-                Rule::Gate(trial) if maps.gate.is_some_and(|gate| !gate.left.is_zero()) => {
+                Rule::Gate(trial) if is_gate_open(maps) => {
                     return self.target_by(*trial, rules, maps);
                 }
                 Rule::Lookup(name @ MapName::Ports(.., of)) if of.covers(self.family) => {
@@ -75,36 +75,29 @@ impl Packet {
     }
 }
 
-/// Whether a socket of this user may answer for a service from there, by the chain of a table and the
+fn is_gate_open(table: &Ruleset) -> bool {
+    table.gate.is_some_and(|gate| !gate.left.is_zero())
+}
+
+/// Whether a socket of this user may answer for a service from there, by a chain of a table and the
 /// sets in it.
-fn may_answer(table: &Ruleset, service: Service, to: Target, uid: Option<Uid>) -> bool {
-    let is_gate_open = table.gate.is_some_and(|gate| !gate.left.is_zero());
-    let mut chain = ChainName::Check(Layer::Active, Check::Answers);
-    loop {
-        let rules = table.chains.get(&chain).map(Vec::as_slice).unwrap_or_default();
-        let gate = rules.iter().find_map(|rule| match rule {
-            Rule::Gate(trial) => Some(*trial),
-            _ => None,
-        });
-        match gate.filter(|_| is_gate_open) {
-            Some(trial) => chain = trial,
-            None => {
-                let layer = rules.iter().find_map(|rule| match rule {
-                    Rule::Check(CheckRule::Answers(layer)) => Some(*layer),
-                    _ => None,
-                });
-                return layer.is_none_or(|layer| {
-                    let has = |set, uid| match table.maps.get(&set) {
-                        Some(Map::Answers(answers)) => {
-                            answers.iter().any(|answer| answer.key() == (service, to, uid))
-                        }
-                        _ => false,
-                    };
-                    has(MapName::Served(layer), uid) || !has(MapName::Guarded(layer), None)
-                });
+fn may_answer(table: &Ruleset, chain: ChainName, answer: (Service, Target, Option<Uid>)) -> bool {
+    let has = |set, key| match table.maps.get(&set) {
+        Some(Map::Answers(answers)) => answers.iter().any(|answer| answer.key() == key),
+        _ => false,
+    };
+    for rule in table.chains.get(&chain).into_iter().flatten() {
+        match rule {
+            Rule::Gate(trial) if is_gate_open(table) => return may_answer(table, *trial, answer),
+            Rule::Check(CheckRule::Answers(layer)) => {
+                let (service, to, _) = answer;
+                let is_guarded = has(MapName::Guarded(*layer), (service, to, None));
+                return has(MapName::Served(*layer), answer) || !is_guarded;
             }
+            _ => {}
         }
     }
+    true
 }
 
 /// Every packet, on every way between these tables, is sent where the first of them sends it or
@@ -138,7 +131,8 @@ fn leads_from_one_to_the_other(
             if sets.iter().all(has) {
                 continue;
             }
-            let may = |table: &Ruleset| may_answer(table, packet.service, to, uid);
+            let chain = ChainName::Check(Layer::Active, Check::Answers);
+            let may = |table: &Ruleset| may_answer(table, chain, (packet.service, to, uid));
             let ends =
                 [before, after].into_iter().filter(|end| packet.target(end, end) == Some(to));
             let known: Vec<_> = ends.map(may).collect();
