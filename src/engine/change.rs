@@ -297,6 +297,10 @@ impl<K: Kernel> Session<'_, K> {
             (false, true) => error
                 .at_least(Effect::Partly)
                 .context("the mapping is in the kernel, but so is what is left of the trial"),
+            // The first of two commits that move mappings.
+            (false, false) if error.effect == Effect::Partly => {
+                error.context("the new mapping is in the kernel, but so is what it was to replace")
+            }
             (false, false) => error,
         }
     }

@@ -244,6 +244,7 @@ fn a_mapping_that_moves_is_in_both_places_between_two_commits() {
     host.kernel.refuse(2, EPERM);
     let error = fails(host.request(&request()));
     assert_eq!(error.effect, Effect::Partly, "{error}");
+    assert!(error.to_string().contains("so is what it was to replace"), "{error}");
     assert_eq!(serves(&host), [Scope::Both, Scope::External], "nobody is refused");
     let drift = host.drift().unwrap();
     assert!(drift.contains("80"), "{drift}");
